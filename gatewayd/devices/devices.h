@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Devices: who they are, what they may do, how they get and prove credentials. */
+
+#include "gatewayd/exchange.h"
+#include "gatewayd/keys/rotation.h"
+
+/* ---- identity.c: from the bytes of a PSK identity to a credential ---- */
+
+/* Finds the credential of a handshake: exact bytes as kid, then as device id, then RFC 9202's CBOR
+ * form {8: {1: {1: 4, 2: kid}}}. Refuses revoked devices, ended keys, suites without (EC)DHE where the
+ * profile demands it. Answers from an indexed read. -ENOENT unknown, -EACCES refused; `reason` (160
+ * characters) says why. */
+int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
+                 struct credential *ret, struct secret *ret_key, char *reason);
+
+/* A completed handshake: proves and activates a pre-active key (its siblings destroyed, predecessors
+ * retiring, one transaction), confirms an active one at its second, and detects conflicts.
+ * `begun_before_proof`: the handshake began before the successor of this key was proven.
+ * Returns 0, or -EACCES when the credential no longer opens anything: the session must be evicted. */
+int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
+                       bool begun_before_proof, struct identity *ret);
+
+/* The identity behind a request on an open session: reads device and credential anew.
+ * -EACCES: revoked, ended, removed, or older than max_session: the session must be evicted. */
+int identity_refresh(struct turn *turn, struct identity *identity, const struct moment *connected);
+
+/* ---- lifecycle.c: pure ---- */
+
+/* May this identity use this resource with this method now? 0, or -EACCES with the reason (4.03).
+ * The table in PROTOCOL.md "Who is talking". `factory_spent`: the first operational key was confirmed
+ * and its grace is over. */
+struct lifecycle_view {
+        const struct device *device;
+        const struct credential *credential;
+        const struct profile *profile;
+        bool factory_spent;
+};
+int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, uint8_t method,
+                     const struct moment *now, struct problem *problem);
+
+/* ---- provision.c: grants ---- */
+/* handle_cred(): exchange.h */
+
+/* ---- registry.c: what operators do to devices; all in the current turn ---- */
+struct registration {
+        char id[DEVICE_ID_MAX + 1];
+        char profile[65];
+        struct secret factory_psk;
+        uint8_t attestation_key[ATTESTATION_KEY_MAX];
+        size_t attestation_key_size;
+};
+/* -EEXIST, -EINVAL with the reason in `problem`. Warnings (a key the profile's stack cannot hold) go to
+ * `warning` (256 characters, empty if none). */
+int registry_add(struct turn *turn, const struct registration *registration, char *warning, struct problem *problem);
+int registry_remove(struct turn *turn, const char *id, struct problem *problem);
+int registry_revoke(struct turn *turn, const char *id, const char *reason, struct problem *problem);
+/* Opens the technician's reset window for so many seconds. */
+int registry_reset(struct turn *turn, const char *id, int64_t window_sec, struct problem *problem);
+/* Rotation now, whatever the schedule says; `is_compromised`: the old keys prove nothing any more (since
+ * `since`, wall seconds; 0: all). */
+int registry_rotate(struct turn *turn, const char *id, bool is_compromised, unix_sec since, struct problem *problem);
+/* Lifts quarantine, restriction, conflict. */
+int registry_release(struct turn *turn, const char *id, struct problem *problem);
+
+/* ---- import.c: CSV and JSON into registrations ---- */
+/* CSV: header line `id,profile,psk[,attestation_key]`; JSON: array of objects with the same names.
+ * PSKs carry a prefix hex:, base64: or text:; attestation keys are PEM (in CSV as a quoted field, or
+ * base64 of the DER after `der:`). All or nothing: every mistake is named as line (CSV) or element
+ * (JSON) in `problems`, and nothing is added. */
+struct import {
+        struct registration *rows;
+        size_t count;
+};
+int import_parse(struct bytes text, bool is_json, struct import *ret, struct config_problems *problems);
+void import_free(struct import *import);
+
+/* ---- schedule.c: the tick ---- */
+/* Carries out what is due for up to `limit` devices; returns how many were looked at (== limit: more
+ * are waiting). */
+int schedule_tick(struct turn *turn, size_t limit);
+/* Looks at one device now and writes its next due time (after any change to it). */
+int schedule_device(struct turn *turn, struct device *device);
+/* Fills the durations of /me; INT64_MAX: never. */
+struct outlook {
+        int64_t rotate_in_sec, late_in_sec, attest_in_sec;
+        uint32_t due;
+};
+int schedule_outlook(struct turn *turn, const struct device *device, struct outlook *ret);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Requests of devices and their answers: the whole product in one table (exchange.c). */
+
+#include "gatewayd/format.h"
+#include "gatewayd/messages.h"
+#include "gatewayd/problem.h"
+#include "gatewayd/turn.h"
+#include "store/credentials.h"
+
+/* Who is asking: looked up anew for every request, so a revocation works at once. */
+struct identity {
+        session_handle session;
+        struct device device;         /* as in the store now */
+        struct credential credential; /* the one the session was made with, as in the store now */
+        const struct profile *profile;
+        bool has_forward_secrecy;     /* of the session */
+};
+
+struct request {
+        const struct identity *from;
+        uint8_t method;
+        struct bytes path, query;
+        int32_t content_format, accept;
+        int32_t observe;
+        struct bytes payload;
+};
+
+struct reply {
+        uint8_t code;
+        int32_t content_format; /* FORMAT_NONE */
+        int64_t max_age_sec;    /* -1 */
+        bool is_observed;
+        struct buffer payload;
+};
+
+/* A handler answers by filling `reply` and returning 0, or returns a negative errno with `problem`
+ * set; its changes to the store are then rolled back. */
+typedef int (*exchange_handler)(struct turn *turn, const struct request *request, struct reply *reply,
+                                struct problem *problem);
+
+/* What a resource is, for authorisation (lifecycle.h). */
+enum resource {
+        RESOURCE_CORE,     /* /.well-known/core */
+        RESOURCE_ME,
+        RESOURCE_TIME,
+        RESOURCE_CRED,
+        RESOURCE_RATS,     /* /rats/… */
+};
+
+/* Authorises, dispatches, and on an error turns the problem into the reply. Never fails. The caller
+ * has begun the savepoint; `*ret_keep` says whether to release it or to roll back. */
+void exchange_dispatch(struct turn *turn, const struct request *request, struct reply *reply, bool *ret_keep);
+
+/* The handlers. */
+int handle_core_links(struct turn *, const struct request *, struct reply *, struct problem *);     /* exchange.c */
+int handle_time(struct turn *, const struct request *, struct reply *, struct problem *);           /* exchange.c */
+int handle_cred(struct turn *, const struct request *, struct reply *, struct problem *);           /* devices/provision.c */
+int handle_me(struct turn *, const struct request *, struct reply *, struct problem *);             /* devices/me.c */
+int handle_nonce(struct turn *, const struct request *, struct reply *, struct problem *);          /* evidence/challenge.c */
+int handle_evidence(struct turn *, const struct request *, struct reply *, struct problem *);       /* evidence/attest.c */
+int handle_result(struct turn *, const struct request *, struct reply *, struct problem *);         /* evidence/attest.c */
