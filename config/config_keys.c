@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The keys of the configuration: one table for each group, from which reading, messages and
+ * did-you-mean all work. A new key is a line here, a member of its struct, and its explanation in
+ * gatewayd.conf. */
+
+#include "config/loader.h"
+
+#include <inttypes.h>
+
+#define DAY INT64_C(86400)
+#define YEAR INT64_C(31557600)
+/* No schedule needs more; and sums of a few spans stay far from overflow. */
+#define LONGEST (100 * YEAR)
+
+static const char *const attestation_names[] = { "none", "eat", "psa", NULL };
+static const char *const on_overdue_names[] = { "keep", "restrict", "quarantine", NULL };
+static const char *const on_factory_key_names[] = { "attest", "window", "refuse", NULL };
+static const char *const on_conflict_names[] = { "attest", "allow", "quarantine", NULL };
+static const char *const forward_secrecy_names[] = { "prefer", "require", NULL };
+static const char *const level_names[] = { "low", "medium", "high", NULL };
+static const char *const stack_names[] = { "any", "mbedtls", "tinydtls", "wolfssl", NULL };
+static const char *const psk_format_names[] = { "text", "raw", NULL };
+static const char *const sandbox_names[] = { "required", "weak", NULL };
+static const char *const verifier_names[] = { "none", "collector", NULL };
+
+#define AT(type, member) offsetof(struct type, member), sizeof(((struct type *)NULL)->member)
+#define TEXT_KEY(type, name, member) { name, KEY_TEXT, AT(type, member), 0, 0, NULL }
+#define SPAN_KEY(type, name, member, least, most) { name, KEY_SPAN, AT(type, member), least, most, NULL }
+#define SIZE_KEY(type, name, member, least, most) { name, KEY_SIZE, AT(type, member), least, most, NULL }
+#define COUNT_KEY(type, name, member, least, most) { name, KEY_COUNT, AT(type, member), least, most, NULL }
+#define CHOICE_KEY(type, name, member, names) { name, KEY_CHOICE, AT(type, member), 0, 0, names }
+#define GROUP_KEY(name) { name, KEY_GROUP, 0, 0, 0, 0, NULL }
+
+static const struct key top_list[] = {
+        TEXT_KEY(config, "gateway_id", gateway_id),
+        GROUP_KEY("listen"),
+        TEXT_KEY(config, "store", store_path),
+        TEXT_KEY(config, "control", control_path),
+        CHOICE_KEY(config, "sandbox", sandbox, sandbox_names),
+        COUNT_KEY(config, "max_sessions", max_sessions, 1, 1000000),
+        SIZE_KEY(config, "max_body", max_body_bytes, 1024, 64 * 1024),
+        COUNT_KEY(config, "backlog_records", backlog_records, 1, INT64_C(1000000000)),
+        SIZE_KEY(config, "backlog_size", backlog_bytes, 64 * 1024, INT64_C(1) << 50),
+        SPAN_KEY(config, "audit_keep", audit_keep_sec, 0, LONGEST),
+        GROUP_KEY("north"),
+        GROUP_KEY("classes"),
+        GROUP_KEY("profiles"),
+};
+
+static const struct key profile_list[] = {
+        GROUP_KEY("name"),
+        SPAN_KEY(profile, "rotate_every", rotate_every_sec, 1, LONGEST),
+        { "jitter", KEY_SHARE, AT(profile, jitter), 0, 0, NULL },
+        SPAN_KEY(profile, "grace", grace_sec, 0, LONGEST),
+        SPAN_KEY(profile, "max_age", max_age_sec, 1, LONGEST),
+        SPAN_KEY(profile, "attest_every", attest_every_sec, 1, LONGEST),
+        CHOICE_KEY(profile, "attestation", attestation, attestation_names),
+        CHOICE_KEY(profile, "on_overdue", on_overdue, on_overdue_names),
+        CHOICE_KEY(profile, "on_factory_key", on_factory_key, on_factory_key_names),
+        CHOICE_KEY(profile, "on_conflict", on_conflict, on_conflict_names),
+        COUNT_KEY(profile, "psk_bytes", psk_bytes, 16, 64),
+        CHOICE_KEY(profile, "psk_format", psk_format, psk_format_names),
+        { "text_grant", KEY_FLAG, AT(profile, text_grant), 0, 0, NULL },
+        CHOICE_KEY(profile, "forward_secrecy", forward_secrecy, forward_secrecy_names),
+        CHOICE_KEY(profile, "sensitivity", sensitivity, level_names),
+        CHOICE_KEY(profile, "criticality", criticality, level_names),
+        CHOICE_KEY(profile, "stack", stack, stack_names),
+        SPAN_KEY(profile, "max_session", max_session_sec, 1, LONGEST),
+        COUNT_KEY(profile, "block_size", block_size, 16, 1024),
+        SPAN_KEY(profile, "challenge_lifetime", challenge_sec, 1, DAY),
+        GROUP_KEY("references"),
+};
+
+static const struct key north_list[] = {
+        CHOICE_KEY(config, "verifier", north.verifier, verifier_names),
+        TEXT_KEY(config, "url", north.url),
+        TEXT_KEY(config, "ca_file", north.ca_file),
+        TEXT_KEY(config, "client_certificate", north.client_certificate),
+        TEXT_KEY(config, "client_key", north.client_key),
+        SPAN_KEY(config, "retry_min", north.retry_min_sec, 1, DAY),
+        SPAN_KEY(config, "retry_max", north.retry_max_sec, 1, DAY),
+        COUNT_KEY(config, "batch", north.batch_records, 1, 4096),
+        SPAN_KEY(config, "timeout", north.timeout_sec, 1, 3600),
+};
+
+static const struct key reference_list[] = {
+        TEXT_KEY(reference_value, "swname", swname),
+        TEXT_KEY(reference_value, "swversion", swversion),
+        GROUP_KEY("digest"),
+};
+
+const struct key_table top_keys = { "the configuration", top_list, ELEMENTS(top_list) };
+const struct key_table profile_keys = { "a profile", profile_list, ELEMENTS(profile_list) };
+const struct key_table north_keys = { "north", north_list, ELEMENTS(north_list) };
+const struct key_table reference_keys = { "a reference value", reference_list, ELEMENTS(reference_list) };
+
+_Static_assert(ELEMENTS(profile_list) <= KEYS_MAX && ELEMENTS(top_list) <= KEYS_MAX, "KEYS_MAX");
+
+int key_index(const struct key_table *table, const char *name) {
+        for (size_t i = 0; i < table->count; i++)
+                if (strcmp(table->keys[i].name, name) == 0)
+                        return (int)i;
+        return -1;
+}
+
+/* Block sizes are the powers of two that a Block option can say (RFC 7959 §2.2). */
+static bool is_block_size_key(const struct key *key) {
+        return strcmp(key->name, "block_size") == 0;
+}
+
+bool key_allows(const struct key *key, int64_t value) {
+        if (value < key->least || value > key->most)
+                return false;
+        return !is_block_size_key(key) || (value & (value - 1)) == 0;
+}
+
+void key_allowed_text(const struct key *key, char *to, size_t to_size) {
+        char least[64], most[64];
+        size_t used = 0;
+
+        to[0] = '\0';
+        switch (key->kind) {
+        case KEY_SPAN:
+                timespan_format(key->least, least);
+                timespan_format(key->most, most);
+                snprintf(to, to_size, "a time span such as \"30d\" or \"12h 30min\", %s to %s", least, most);
+                break;
+        case KEY_SIZE:
+                snprintf(to, to_size, "bytes as a number or a text such as \"16K\", %" PRId64 " to %" PRId64,
+                         key->least, key->most);
+                break;
+        case KEY_COUNT:
+                if (is_block_size_key(key))
+                        snprintf(to, to_size, "16, 32, 64, 128, 256, 512 or 1024");
+                else
+                        snprintf(to, to_size, "a whole number, %" PRId64 " to %" PRId64, key->least, key->most);
+                break;
+        case KEY_CHOICE:
+                for (size_t i = 0; key->choices[i] && used < to_size; i++)
+                        used += (size_t)snprintf(to + used, to_size - used, "%s\"%s\"",
+                                                 i == 0 ? "" : (key->choices[i + 1] ? ", " : " or "),
+                                                 key->choices[i]);
+                break;
+        case KEY_SHARE:
+                snprintf(to, to_size, "a number, 0.0 to 0.5");
+                break;
+        case KEY_FLAG:
+                snprintf(to, to_size, "true or false");
+                break;
+        case KEY_TEXT:
+                snprintf(to, to_size, "a text of up to %zu printable characters in double quotes", key->size - 1);
+                break;
+        case KEY_GROUP:
+                break;
+        }
+}
+
+static const char *name_of(const char *const *names, size_t count, unsigned v) {
+        return v < count ? names[v] : "unknown";
+}
+
+#define NAME_OF(names, v) name_of(names, ELEMENTS(names) - 1, (unsigned)(v))
+
+const char *attestation_kind_name(enum attestation_kind v) {
+        return NAME_OF(attestation_names, v);
+}
+
+const char *on_overdue_name(enum on_overdue v) {
+        return NAME_OF(on_overdue_names, v);
+}
+
+const char *on_factory_key_name(enum on_factory_key v) {
+        return NAME_OF(on_factory_key_names, v);
+}
+
+const char *on_conflict_name(enum on_conflict v) {
+        return NAME_OF(on_conflict_names, v);
+}
+
+const char *level_name(enum level v) {
+        return NAME_OF(level_names, v);
+}
+
+const char *device_stack_name(enum device_stack v) {
+        return NAME_OF(stack_names, v);
+}
