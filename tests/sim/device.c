@@ -1,0 +1,701 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The behaviour of a device: see device.h. Two questions are answered here: with which key to connect
+ * and when (the first half), and what to ask on an open session and what follows from the answer (the
+ * second). */
+
+#include "device.h"
+
+#include <string.h>
+
+enum { PHASE_OFFLINE, PHASE_CONNECTING, PHASE_ONLINE };
+enum { TASK_NONE, TASK_ME, TASK_GRANT, TASK_NONCE, TASK_EVIDENCE, TASK_TIME };
+
+static const char *const task_path[] = { "", "me", "cred", "rats/nonce", "rats/evidence", "time" };
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+        return a < b ? a : b;
+}
+
+static uint64_t later(uint64_t a, uint64_t b) {
+        return a > b ? a : b;
+}
+
+static uint64_t in_sec(uint64_t now, uint64_t seconds) {
+        return now + seconds * 1000;
+}
+
+/* A number from low to high, both included. */
+static uint64_t roll(struct device *device, uint64_t low, uint64_t high) {
+        uint32_t dice;
+
+        device->port.random(device->port.user, &dice, sizeof(dice));
+        return low + dice % (high - low + 1);
+}
+
+static void report(struct device *device, enum device_event_kind kind, const struct device_reply *reply) {
+        struct device_event event = { kind, (enum device_key_choice)device->choice, task_path[device->task], 0,
+                                      { NULL, 0 } };
+
+        if (!device->port.event)
+                return;
+        if (reply) {
+                event.code = reply->code;
+                event.body = reply->body;
+        }
+        device->port.event(device->port.user, &event);
+}
+
+/* ---- keys ---- */
+
+static uint8_t pending_slot(const struct device_memory *memory) {
+        return memory->has_newest ? (uint8_t)(1 - memory->newest) : 0;
+}
+
+static bool has_second(const struct device_memory *memory) {
+        return memory->has_newest && !memory->has_pending && memory->slot[1 - memory->newest].identity_size > 0;
+}
+
+static const struct device_key *key_of(const struct device *device, uint8_t choice) {
+        const struct device_memory *memory = &device->memory;
+
+        switch (choice) {
+        case DEVICE_KEY_NEWEST:
+                return &memory->slot[memory->newest];
+        case DEVICE_KEY_PENDING:
+                return &memory->slot[pending_slot(memory)];
+        case DEVICE_KEY_SECOND:
+                return &memory->slot[1 - memory->newest];
+        default:
+                return &device->factory;
+        }
+}
+
+static bool store(struct device *device) {
+        if (device->port.store(device->port.user, &device->memory) == 0)
+                return true;
+        report(device, DEVICE_EVENT_NOT_STORED, NULL);
+        return false;
+}
+
+static uint8_t choose_key(const struct device *device) {
+        if (device->memory.has_pending && !device->prefers_old)
+                return DEVICE_KEY_PENDING;
+        if (!device->memory.has_newest)
+                return DEVICE_KEY_FACTORY;
+        return device->tries_second && has_second(&device->memory) ? DEVICE_KEY_SECOND : DEVICE_KEY_NEWEST;
+}
+
+static uint64_t failing_sec(const struct device *device, uint64_t now) {
+        return device->memory.failing_sec + (device->is_failing ? (now - device->failing_from) / 1000 : 0);
+}
+
+/* Counts from the first failure on, not from the last success: a device that sleeps for a day between
+ * two visits has not failed for a day. */
+static void note_newest_failed(struct device *device, uint64_t now) {
+        if (!device->is_failing) {
+                device->is_failing = true;
+                device->failing_from = now;
+                device->failing_stored_at = now;
+        } else if (now - device->failing_stored_at >= DEVICE_FAILING_STORE_SEC * 1000) {
+                device->memory.failing_sec = (uint32_t)earlier(failing_sec(device, now), UINT32_MAX);
+                device->failing_from = now;
+                device->failing_stored_at = now;
+                (void)store(device); /* reported; counting goes on in RAM */
+        }
+        device->tries_second = has_second(&device->memory) && failing_sec(device, now) >= DEVICE_FALL_BACK_SEC;
+}
+
+static bool forget_failures(struct device *device) {
+        bool was_stored = device->memory.failing_sec != 0;
+
+        device->is_failing = false;
+        device->tries_second = false;
+        device->memory.failing_sec = 0;
+        return was_stored;
+}
+
+/* Somebody has to look at a device none of whose keys opens a session any more. */
+static void note_refused(struct device *device) {
+        bool newest, other;
+
+        device->refused_keys |= (uint8_t)(1U << device->choice);
+        if (device->memory.has_newest) {
+                newest = device->refused_keys & 1U << DEVICE_KEY_NEWEST;
+                other = has_second(&device->memory) ? (device->refused_keys & 1U << DEVICE_KEY_SECOND) != 0
+                        : device->memory.has_pending
+                                ? (device->refused_keys & 1U << DEVICE_KEY_PENDING) != 0
+                                : true;
+        } else {
+                newest = device->refused_keys & 1U << DEVICE_KEY_FACTORY;
+                other = !device->memory.has_pending || (device->refused_keys & 1U << DEVICE_KEY_PENDING);
+        }
+        if (newest && other && !device->is_locked_out) {
+                device->is_locked_out = true;
+                report(device, DEVICE_EVENT_LOCKED_OUT, NULL);
+        }
+}
+
+/* ---- connecting ---- */
+
+static void back_off(struct device *device, uint64_t now) {
+        uint32_t least = device->config.backoff_min_ms ? device->config.backoff_min_ms : DEVICE_BACKOFF_MIN_MS;
+        uint32_t most = device->config.backoff_max_ms ? device->config.backoff_max_ms : DEVICE_BACKOFF_MAX_MS;
+
+        if (device->backoff_ms < least)
+                device->backoff_ms = least;
+        device->connect_at = now + roll(device, device->backoff_ms / 2, device->backoff_ms);
+        device->backoff_ms = device->backoff_ms > most / 2 ? most : device->backoff_ms * 2;
+}
+
+static void session_over(struct device *device) {
+        device_coap_reset(&device->coap);
+        device->phase = PHASE_OFFLINE;
+        device->task = TASK_NONE;
+        device->tries_second = false; /* each time the newest key first */
+}
+
+static void leave(struct device *device) {
+        device->port.disconnect(device->port.user);
+        session_over(device);
+}
+
+static void begin_connecting(struct device *device, uint64_t now) {
+        device->choice = choose_key(device);
+        device->phase = PHASE_CONNECTING;
+        device->connect_until = now + DEVICE_HANDSHAKE_MAX_MS;
+        device->port.connect(device->port.user, key_of(device, device->choice));
+}
+
+/* Where to turn after a handshake that did not succeed. A refused new key makes way for the old one at
+ * once, one that met silence only after some tries (the gateway may just be away). Neither is
+ * forgotten before the old one has succeeded. */
+static void handshake_failed(struct device *device, bool is_refused, uint64_t now) {
+        device->phase = PHASE_OFFLINE;
+        report(device, is_refused ? DEVICE_EVENT_REFUSED : DEVICE_EVENT_NO_ANSWER, NULL);
+        if (is_refused)
+                note_refused(device);
+
+        if (device->choice == DEVICE_KEY_PENDING) {
+                if (!is_refused && ++device->pending_silences < DEVICE_PENDING_TRIES) {
+                        back_off(device, now);
+                        return;
+                }
+                device->pending_silences = 0;
+                device->prefers_old = true;
+                device->connect_at = now;
+                return;
+        }
+
+        device->prefers_old = false;
+        if (device->choice == DEVICE_KEY_NEWEST)
+                note_newest_failed(device, now);
+        else
+                device->tries_second = false;
+        if (device->choice == DEVICE_KEY_NEWEST && device->tries_second)
+                device->connect_at = now;
+        else
+                back_off(device, now);
+}
+
+/* The first session with a new key proves it: it is the newest from now on. */
+static void key_proven(struct device *device, uint64_t now) {
+        device->memory.newest = pending_slot(&device->memory);
+        device->memory.has_newest = 1;
+        device->memory.has_pending = 0;
+        (void)forget_failures(device);
+        /* Not stored, it is pending again after a power cut, and will be proven again. */
+        (void)store(device);
+        device->choice = DEVICE_KEY_NEWEST;
+        device->grant_at = DEVICE_NEVER;
+        device->grant_needs_evidence = false;
+        device->me_at = now;
+        report(device, DEVICE_EVENT_PROVEN, NULL);
+}
+
+static void old_key_succeeded(struct device *device, uint64_t now) {
+        bool is_changed = false;
+
+        if (device->memory.has_pending) {
+                device->memory.has_pending = 0;
+                is_changed = true;
+                device->me_at = now;
+        }
+        if (device->choice == DEVICE_KEY_NEWEST && forget_failures(device))
+                is_changed = true;
+        if (is_changed)
+                (void)store(device);
+        /* The factory key and the second slot are good for one thing: a new key. */
+        if (device->choice != DEVICE_KEY_NEWEST && device->grant_at == DEVICE_NEVER &&
+            !device->grant_needs_evidence)
+                device->grant_at = in_sec(now, device->grant_pause_sec);
+}
+
+/* ---- what to do next ---- */
+
+static bool uses_operational_key(const struct device *device) {
+        return device->choice == DEVICE_KEY_NEWEST || device->choice == DEVICE_KEY_SECOND;
+}
+
+static uint64_t work_at(const struct device *device) {
+        uint64_t at = earlier(device->grant_at, device->attest_at);
+
+        if (device->memory.has_newest)
+                at = earlier(at, earlier(device->me_at, device->time_at));
+        return at;
+}
+
+static uint64_t session_wanted_at(const struct device *device) {
+        if (device->memory.has_pending)
+                return 0;
+        if (device->memory.has_newest && (device->config.observes || device->config.stays_connected))
+                return 0;
+        return work_at(device);
+}
+
+static uint8_t next_task(const struct device *device, uint64_t now) {
+        if (uses_operational_key(device) && device->me_at <= now)
+                return TASK_ME;
+        if (device->attest_at <= now)
+                return device->evidence_size > 0 ? TASK_EVIDENCE : TASK_NONCE;
+        if (device->grant_at <= now)
+                return TASK_GRANT;
+        if (uses_operational_key(device) && device->time_at <= now)
+                return TASK_TIME;
+        return TASK_NONE;
+}
+
+static void begin_task(struct device *device, uint8_t task, uint64_t now) {
+        struct device_request request = { DEVICE_POST, task_path[task], { NULL, 0 }, DEVICE_FORMAT_NONE, false };
+
+        if (task == TASK_ME || task == TASK_TIME)
+                request.method = DEVICE_GET;
+        if (task == TASK_ME)
+                request.observes = device->config.observes;
+        if (task == TASK_GRANT && device->config.grant_key_bytes > 0) {
+                device->request_body[0] = 0xa1; /* {1: key-size}: sizes from 24 to 255 take two bytes */
+                device->request_body[1] = 0x01;
+                request.body.size = 3;
+                if (device->config.grant_key_bytes >= 24) {
+                        device->request_body[2] = 0x18;
+                        request.body.size = 4;
+                }
+                device->request_body[request.body.size - 1] = device->config.grant_key_bytes;
+                request.body.data = device->request_body;
+                request.content_format = DEVICE_FORMAT_CBOR;
+        }
+        if (task == TASK_EVIDENCE) {
+                request.body.data = device->evidence;
+                request.body.size = device->evidence_size;
+                request.content_format = DEVICE_FORMAT_EAT_CWT;
+        }
+        device->task = task;
+        device_coap_start(&device->coap, &request, now);
+}
+
+/* Goes on as far as it can without waiting; returns when there is more to do. */
+static uint64_t carry_on(struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+        uint64_t at;
+        uint8_t task;
+
+        if (device->phase == PHASE_ONLINE && !device->coap.is_busy) {
+                task = next_task(device, now);
+                if (task != TASK_NONE)
+                        begin_task(device, task, now);
+                else if (!device->config.observes && !device->config.stays_connected)
+                        leave(device);
+        }
+        if (device->phase == PHASE_OFFLINE) {
+                at = later(device->connect_at, session_wanted_at(device));
+                if (at > now)
+                        return at;
+                begin_connecting(device, now);
+        }
+        if (device->phase == PHASE_CONNECTING)
+                return device->connect_until;
+        return device->coap.is_busy ? device_coap_deadline(&device->coap) : work_at(device);
+}
+
+/* ---- answers ---- */
+
+/* Max-Age as a time to wait: at least a second, and at most the day that PROTOCOL.md promises, so that
+ * one wrong number cannot silence a device for years. */
+static uint32_t wait_sec(const struct device_reply *reply) {
+        if (reply->max_age_sec < 1)
+                return 1;
+        return reply->max_age_sec < 86400 ? reply->max_age_sec : 86400;
+}
+
+static void lengthen(uint32_t *pause_sec) {
+        if (*pause_sec < DEVICE_RETRY_MIN_SEC)
+                *pause_sec = DEVICE_RETRY_MIN_SEC;
+        else if (*pause_sec > DEVICE_RETRY_MAX_SEC / 2)
+                *pause_sec = DEVICE_RETRY_MAX_SEC;
+        else
+                *pause_sec *= 2;
+}
+
+/* When to ask again after an answer that helped nothing. 4.29 and 5.03 name the time themselves
+ * (RFC 8516, RFC 7252 §5.9.3.4); up to an eighth is added, so that a fleet does not come back at once. */
+static uint64_t ask_again_at(struct device *device, const struct device_reply *reply, uint32_t *pause_sec,
+                             uint64_t now) {
+        uint64_t wait_ms;
+
+        if (reply && (reply->code == DEVICE_CODE(4, 29) || reply->code == DEVICE_CODE(5, 3))) {
+                wait_ms = wait_sec(reply) * UINT64_C(1000);
+        } else {
+                lengthen(pause_sec);
+                wait_ms = *pause_sec * UINT64_C(1000);
+        }
+        return now + wait_ms + roll(device, 0, earlier(wait_ms / 8, DEVICE_RETRY_MAX_SEC * 1000));
+}
+
+static void postpone(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
+        uint32_t pause_sec = DEVICE_RETRY_MAX_SEC;
+
+        if (task == TASK_ME)
+                device->me_at = ask_again_at(device, reply, &device->me_pause_sec, now);
+        else if (task == TASK_GRANT)
+                device->grant_at = ask_again_at(device, reply, &device->grant_pause_sec, now);
+        else if (task == TASK_NONCE || task == TASK_EVIDENCE)
+                device->attest_at = ask_again_at(device, reply, &device->attest_pause_sec, now);
+        else if (task == TASK_TIME)
+                device->time_at = ask_again_at(device, reply, &pause_sec, now);
+}
+
+static void act_on_due(struct device *device, uint64_t now) {
+        if (device->me.due & DEVICE_DUE_ROTATE) {
+                if (device->grant_at == DEVICE_NEVER && !device->grant_needs_evidence)
+                        device->grant_at = in_sec(now, device->grant_pause_sec);
+        } else if (device->choice == DEVICE_KEY_NEWEST) {
+                device->grant_at = DEVICE_NEVER;
+                device->grant_pause_sec = 0;
+                device->grant_needs_evidence = false;
+        }
+
+        if (!device->port.sign)
+                return;
+        if (device->me.due & DEVICE_DUE_ATTEST) {
+                if (device->attest_at == DEVICE_NEVER)
+                        device->attest_at = in_sec(now, device->attest_pause_sec);
+        } else if (device->evidence_size == 0 && !device->grant_needs_evidence) {
+                device->attest_at = DEVICE_NEVER;
+                device->attest_pause_sec = 0;
+        }
+}
+
+static bool take_me(struct device *device, const struct device_reply *reply, uint64_t now) {
+        if (reply->content_format != DEVICE_FORMAT_CBOR ||
+            !device_parse_me(reply->body.data, reply->body.size, &device->me))
+                return false;
+        device->has_me = true;
+        device->me_pause_sec = 0;
+        device->me_at = in_sec(now, wait_sec(reply));
+        act_on_due(device, now);
+        return true;
+}
+
+/* The grant goes into the slot that is not in use, and to flash before it is used: whatever happens
+ * next, the key that works now is still there. */
+static bool take_grant(struct device *device, const struct device_reply *reply, uint64_t now) {
+        struct device_memory before = device->memory;
+        const struct device_key *used = key_of(device, device->choice);
+        struct device_key key;
+
+        if (reply->content_format != DEVICE_FORMAT_UCCS ||
+            !device_parse_grant(reply->body.data, reply->body.size, device->config.id, &key))
+                return false;
+        if (key.identity_size == used->identity_size &&
+            memcmp(key.identity, used->identity, key.identity_size) == 0)
+                return false;
+
+        if (device->choice == DEVICE_KEY_SECOND) { /* the key that works is the newest from now on */
+                device->memory.newest = (uint8_t)(1 - device->memory.newest);
+                device->memory.failing_sec = 0;
+        }
+        device->memory.slot[pending_slot(&device->memory)] = key;
+        device->memory.has_pending = 1;
+        if (!store(device)) {
+                device->memory = before;
+                postpone(device, TASK_GRANT, NULL, now);
+                return true;
+        }
+        device->is_failing = false;
+        device->tries_second = false;
+        device->prefers_old = false;
+        device->pending_silences = 0;
+        device->grant_at = DEVICE_NEVER;
+        lengthen(&device->grant_pause_sec); /* until /me no longer asks: never one after another at once */
+        report(device, DEVICE_EVENT_GRANTED, reply);
+        leave(device);
+        device->connect_at = now;
+        return true;
+}
+
+static bool take_nonce(struct device *device, const struct device_reply *reply) {
+        struct device_nonce nonce;
+        struct device_reply made = { 0, DEVICE_FORMAT_EAT_CWT, 0, { NULL, 0 } };
+
+        if (reply->content_format != DEVICE_FORMAT_CBOR && reply->content_format != DEVICE_FORMAT_OCTETS)
+                return false;
+        if (!device_parse_nonce(reply->body.data, reply->body.size,
+                                reply->content_format == DEVICE_FORMAT_OCTETS, &nonce))
+                return false;
+        device->evidence_size =
+                device_build_evidence(&device->config.claims, device->config.id, &nonce, device->port.sign,
+                                      device->port.user, device->evidence, sizeof(device->evidence));
+        if (device->evidence_size == 0)
+                return false;
+        made.body.data = device->evidence;
+        made.body.size = device->evidence_size;
+        device->task = TASK_EVIDENCE;
+        report(device, DEVICE_EVENT_EVIDENCE_SENT, &made);
+        return true;
+}
+
+static bool take_evidence_reply(struct device *device, const struct device_reply *reply, uint64_t now) {
+        device->evidence_size = 0;
+        device->attest_at = DEVICE_NEVER;
+        lengthen(&device->attest_pause_sec); /* forgotten once /me no longer asks */
+        device->me_at = now;
+        if (device->grant_needs_evidence) {
+                device->grant_needs_evidence = false;
+                device->grant_at = now;
+        }
+        report(device, DEVICE_EVENT_EVIDENCE_ACCEPTED, reply);
+        return true;
+}
+
+static bool take_success(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
+        int64_t epoch_sec, quality;
+
+        switch (task) {
+        case TASK_ME:
+                if (!take_me(device, reply, now))
+                        return false;
+                report(device, DEVICE_EVENT_ME, reply);
+                if (device->config.observes && device->coap.is_observing)
+                        report(device, DEVICE_EVENT_OBSERVING, reply);
+                return true;
+        case TASK_GRANT:
+                return take_grant(device, reply, now);
+        case TASK_NONCE:
+                return take_nonce(device, reply);
+        case TASK_EVIDENCE:
+                return take_evidence_reply(device, reply, now);
+        default:
+                if (!device_parse_time(reply->body.data, reply->body.size, &epoch_sec, &quality))
+                        return false;
+                device->time_at = in_sec(now, 86400);
+                report(device, DEVICE_EVENT_TIME, reply);
+                return true;
+        }
+}
+
+/* /cred said no. With a key that is suspect, fresh evidence may open it: PROTOCOL.md,
+ * `on_factory_key`, `on_conflict`. */
+static void grant_denied(struct device *device, uint64_t now) {
+        device->grant_needs_evidence = true;
+        device->grant_at = DEVICE_NEVER;
+        device->attest_at = earlier(device->attest_at, in_sec(now, device->grant_pause_sec));
+        lengthen(&device->grant_pause_sec);
+}
+
+/* The challenge is used up or too old, or this evidence is not wanted: what is kept is worthless. A
+ * new challenge is asked for at once the first time. */
+static void evidence_denied(struct device *device, const struct device_reply *reply, uint64_t now) {
+        bool needs_nonce = reply->code == DEVICE_CODE(4, 9) || reply->code == DEVICE_CODE(4, 22);
+
+        device->evidence_size = 0;
+        if (needs_nonce && device->attest_pause_sec == 0) {
+                lengthen(&device->attest_pause_sec);
+                device->attest_at = now;
+        } else {
+                postpone(device, TASK_EVIDENCE, reply, now);
+        }
+}
+
+static void take_error(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
+        report(device, DEVICE_EVENT_ERROR, reply);
+        if (task == TASK_GRANT && reply->code == DEVICE_CODE(4, 3) && device->port.sign)
+                grant_denied(device, now);
+        else if (task == TASK_EVIDENCE && reply->code >> 5 == 4 && reply->code != DEVICE_CODE(4, 29))
+                evidence_denied(device, reply, now);
+        else
+                postpone(device, task, reply, now);
+}
+
+static void take_result(struct device *device, enum device_coap_result result, uint64_t now) {
+        const struct device_reply *reply = &device->coap.reply;
+        uint8_t task = device->task;
+
+        switch (result) {
+        case DEVICE_COAP_NOTHING:
+                return;
+        case DEVICE_COAP_NOTIFIED:
+                if (reply->body.size > 0 && reply->code >> 5 == 2 && take_me(device, reply, now))
+                        report(device, DEVICE_EVENT_NOTIFIED, reply);
+                else
+                        device->me_at = now;
+                return;
+        case DEVICE_COAP_SILENCE: /* the session is dead on the other side: make a new one */
+                report(device, DEVICE_EVENT_UNANSWERED, NULL);
+                leave(device);
+                back_off(device, now);
+                return;
+        case DEVICE_COAP_FAILED:
+                report(device, DEVICE_EVENT_UNUSABLE, NULL);
+                postpone(device, task, NULL, now);
+                break;
+        case DEVICE_COAP_REPLY:
+                device->backoff_ms = 0;
+                if (reply->code >> 5 != 2) {
+                        take_error(device, task, reply, now);
+                } else if (!take_success(device, task, reply, now)) {
+                        report(device, DEVICE_EVENT_UNUSABLE, reply);
+                        postpone(device, task, NULL, now);
+                }
+                break;
+        }
+        device->task = TASK_NONE;
+}
+
+/* ---- the owner's side ---- */
+
+void device_init(struct device *device, const struct device_config *config, const struct device_port *port,
+                 const struct device_memory *memory) {
+        uint64_t now;
+
+        memset(device, 0, sizeof(*device));
+        device->config = *config;
+        device->port = *port;
+        if (memory)
+                device->memory = *memory;
+        device->factory.identity_size = (uint8_t)earlier(strlen(config->id), DEVICE_IDENTITY_MAX);
+        memcpy(device->factory.identity, config->id, device->factory.identity_size);
+        device->factory.key_size = (uint8_t)earlier(config->factory_key_size, DEVICE_KEY_MAX);
+        memcpy(device->factory.key, config->factory_key, device->factory.key_size);
+
+        device->coap.send = port->send;
+        device->coap.random = port->random;
+        device->coap.user = port->user;
+        device->coap.ack_timeout_ms = config->ack_timeout_ms;
+        device->coap.block_bytes = config->block_bytes;
+        device_coap_init(&device->coap);
+
+        now = port->now(port->user);
+        device->choice = choose_key(device);
+        device->me_at = now;
+        device->attest_at = DEVICE_NEVER;
+        device->time_at = config->wants_time ? now : DEVICE_NEVER;
+        device->grant_at = device->memory.has_newest ? DEVICE_NEVER : now;
+        /* A whole site that gets its power back should not knock in the same instant. */
+        device->connect_at =
+                now + roll(device, 0, config->backoff_min_ms ? config->backoff_min_ms : DEVICE_BACKOFF_MIN_MS);
+}
+
+uint64_t device_tick(struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+
+        if (device->phase == PHASE_CONNECTING && now >= device->connect_until) {
+                device->port.disconnect(device->port.user);
+                handshake_failed(device, false, now);
+        }
+        if (device->phase == PHASE_ONLINE)
+                take_result(device, device_coap_tick(&device->coap, now), now);
+        return carry_on(device);
+}
+
+uint64_t device_connected(struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+
+        if (device->phase != PHASE_CONNECTING)
+                return carry_on(device);
+        device->phase = PHASE_ONLINE;
+        device->refused_keys = 0;
+        device->is_locked_out = false;
+        device->prefers_old = false;
+        device->pending_silences = 0;
+        device_coap_reset(&device->coap);
+        report(device, DEVICE_EVENT_CONNECTED, NULL);
+        if (device->choice == DEVICE_KEY_PENDING)
+                key_proven(device, now);
+        else
+                old_key_succeeded(device, now);
+        if (device->config.observes)
+                device->me_at = now; /* observations end with their session */
+        return carry_on(device);
+}
+
+uint64_t device_refused(struct device *device) {
+        if (device->phase == PHASE_CONNECTING)
+                handshake_failed(device, true, device->port.now(device->port.user));
+        return carry_on(device);
+}
+
+uint64_t device_lost(struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+
+        if (device->phase == PHASE_CONNECTING) {
+                handshake_failed(device, false, now);
+        } else if (device->phase == PHASE_ONLINE) {
+                report(device, DEVICE_EVENT_LOST, NULL);
+                session_over(device);
+                back_off(device, now);
+        }
+        return carry_on(device);
+}
+
+uint64_t device_input(struct device *device, const uint8_t *datagram, size_t size) {
+        uint64_t now = device->port.now(device->port.user);
+
+        if (device->phase == PHASE_ONLINE)
+                take_result(device, device_coap_input(&device->coap, datagram, size, now), now);
+        return carry_on(device);
+}
+
+uint64_t device_factory_reset(struct device *device) {
+        struct device_config config = device->config;
+        struct device_port port = device->port;
+
+        if (device->phase != PHASE_OFFLINE)
+                leave(device);
+        device_init(device, &config, &port, NULL);
+        (void)store(device); /* reported; the act can be repeated */
+        return carry_on(device);
+}
+
+uint64_t device_observe(struct device *device, bool observes) {
+        device->config.observes = observes;
+        if (observes)
+                device->me_at = device->port.now(device->port.user);
+        else
+                device_coap_forget_observation(&device->coap);
+        return carry_on(device);
+}
+
+bool device_is_settled(const struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+
+        if (!device->memory.has_newest || device->memory.has_pending || !device->has_me)
+                return false;
+        if (device->phase == PHASE_CONNECTING || device->coap.is_busy)
+                return false;
+        if (device->config.observes && (device->phase != PHASE_ONLINE || !device->coap.is_observing))
+                return false;
+        return device->me_at > now && device->grant_at == DEVICE_NEVER && device->attest_at == DEVICE_NEVER &&
+               device->time_at > now;
+}
+
+bool device_is_online(const struct device *device) {
+        return device->phase == PHASE_ONLINE;
+}
+
+bool device_is_operational(const struct device *device) {
+        return device->memory.has_newest != 0;
+}
+
+const struct device_key *device_current_key(const struct device *device) {
+        return key_of(device, device->phase == PHASE_OFFLINE ? choose_key(device) : device->choice);
+}
