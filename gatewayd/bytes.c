@@ -145,6 +145,15 @@ char *xstrdup(const char *text) {
         return copy;
 }
 
+void path_folder(const char *path, char *to, size_t to_size) {
+        const char *slash = strrchr(path, '/');
+
+        if (!slash)
+                snprintf(to, to_size, ".");
+        else
+                snprintf(to, to_size, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
 void freep(void *pointer_to_pointer) {
         void **p = pointer_to_pointer;
 

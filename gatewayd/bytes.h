@@ -75,4 +75,7 @@ void buffer_free(struct buffer *b);
 _Noreturn void oom(void);
 void *xcalloc(size_t count, size_t size);
 char *xstrdup(const char *text);
+
+/* The folder that a path's last component is in: "/a/b" → "/a", "/a" → "/", "a" → ".". */
+void path_folder(const char *path, char *to, size_t to_size);
 void freep(void *pointer_to_pointer);

@@ -11,7 +11,7 @@
 #define CBOR_DEPTH_MAX 8
 
 /* Writer into a growing buffer, preferred encoding, definite lengths. Map keys are the caller's to
- * put in bytewise order (RFC 8949 §4.2.1); a debug build asserts it where it can. */
+ * put in bytewise order (RFC 8949 §4.2.1). */
 void cbor_put_int(struct buffer *to, int64_t value);
 void cbor_put_uint(struct buffer *to, uint64_t value);
 void cbor_put_bytes(struct buffer *to, struct bytes value);
@@ -37,3 +37,35 @@ cbor_item_t *cbor_map_text(const cbor_item_t *map, const char *key);
 bool cbor_value_int(const cbor_item_t *item, int64_t *ret);
 bool cbor_value_bytes(const cbor_item_t *item, struct bytes *ret); /* definite byte strings only */
 bool cbor_value_text(const cbor_item_t *item, struct bytes *ret);
+
+/* ---- views: reading without a copy ----
+ *
+ * A view is the slice of one item within bytes that cbor_measure() or cbor_read() has accepted. What
+ * comes out of it borrows from the input, so a token can be taken apart, and its signature checked,
+ * over the very bytes received. */
+
+/* Walks one item at the start of `input` as strictly as cbor_read() and says how long it is; takes
+ * no memory but a list of map keys. -EBADMSG with `problem` (4.00). */
+int cbor_measure(struct bytes input, size_t *ret_size, struct problem *problem);
+/* The same, and the item must fill `input`. */
+int cbor_check(struct bytes input, struct problem *problem);
+
+/* False when the item is of another type (or empty: an absent member). */
+bool cbor_view_int(struct bytes item, int64_t *ret);
+bool cbor_view_bytes(struct bytes item, struct bytes *ret); /* definite strings only */
+bool cbor_view_text(struct bytes item, struct bytes *ret);
+bool cbor_view_tag(struct bytes item, uint64_t *ret_tag, struct bytes *ret_content);
+bool cbor_view_is_null(struct bytes item);
+bool cbor_view_is_array(struct bytes item);
+bool cbor_view_is_map(struct bytes item);
+
+/* Goes over the members of an array, or over keys and values of a map in turn. */
+struct cbor_cursor {
+        struct bytes rest;
+        uint64_t left; /* items to come */
+        bool is_indefinite;
+};
+bool cbor_view_enter(struct bytes array_or_map, struct cbor_cursor *ret);
+bool cbor_view_next(struct cbor_cursor *cursor, struct bytes *ret_item);
+/* The value of an integer key; empty when absent or `map` is no map. */
+struct bytes cbor_view_member(struct bytes map, int64_t key);

@@ -31,6 +31,7 @@ struct reply {
         uint8_t code;
         int32_t content_format; /* FORMAT_NONE */
         int64_t max_age_sec;    /* -1 */
+        uint32_t size1;         /* 0 */
         bool is_observed;
         struct buffer payload;
 };
@@ -49,9 +50,20 @@ enum resource {
         RESOURCE_RATS,     /* /rats/… */
 };
 
-/* Authorises, dispatches, and on an error turns the problem into the reply. Never fails. The caller
- * has begun the savepoint; `*ret_keep` says whether to release it or to roll back. */
-void exchange_dispatch(struct turn *turn, const struct request *request, struct reply *reply, bool *ret_keep);
+struct exchange_entry;
+
+/* Finds the resource and asks lifecycle whether this identity may use it. 0 and the entry, or a negative
+ * errno with `problem`: 4.04, 4.05, 4.03. Changes nothing. */
+int exchange_authorise(struct turn *turn, const struct request *request, const struct exchange_entry **ret,
+                       struct problem *problem);
+
+/* Runs the handler in a savepoint of its own: an error leaves neither rows nor effects behind and becomes
+ * problem details (RFC 9290). Never fails. */
+void exchange_handle(struct turn *turn, const struct exchange_entry *entry, const struct request *request,
+                     struct reply *reply);
+
+/* The answer that stands for a problem. */
+void reply_problem(struct reply *reply, const struct problem *problem);
 
 /* The handlers. */
 int handle_core_links(struct turn *, const struct request *, struct reply *, struct problem *);     /* exchange.c */

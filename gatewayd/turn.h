@@ -19,7 +19,6 @@ enum effect_kind {
         EFFECT_NOTIFY_ME,     /* /me of `device` may have changed: notify its observers */
         EFFECT_NOTIFY_RESULT, /* the same for /rats/result */
         EFFECT_RELAY,         /* there is a new record for north */
-        EFFECT_CONFIRMED_MONOTONIC, /* credential `kid` was proven just now: core notes the time (conflicts) */
 };
 
 struct effect {

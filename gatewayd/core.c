@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* core: holds the store, the sealing keys, the schedule and the control socket; may not have an IP
+ * socket. One loop of turns: take what is ready, decide, commit, and after the barrier, answer. */
+
+#include "gatewayd/core.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gatewayd/devices/devices.h"
+#include "gatewayd/sandbox.h"
+#include "gatewayd/sealing.h"
+#include "store/audit.h"
+
+#ifdef GATEWAYD_TESTCLOCK
+#define TICK_USEC (20 * 1000) /* a test moves the clock by a day at a time and does not wait */
+#else
+#define TICK_USEC (1000 * 1000)
+#endif
+/* How many devices one tick looks at: a fleet that falls due together (a long outage) comes in portions. */
+#define TICK_DEVICES 256
+#define RESCHEDULE_DEVICES 64
+#define CLOCK_RECORD_SEC 600
+#define HOUSEKEEPING_SEC 3600
+#define THROTTLE_USEC (60 * UINT64_C(1000000))
+
+uint64_t core_monotonic_usec(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* ---- events ---- */
+
+static bool is_noisy(enum event_kind kind) {
+        switch (kind) {
+        case EVENT_DEVICE_CONNECTED:
+        case EVENT_HANDSHAKE_REFUSED:
+        case EVENT_REQUEST_REFUSED:
+        case EVENT_FACTORY_KEY_USED:
+        case EVENT_EVIDENCE_REFUSED:
+        case EVENT_BACKLOG_FULL:
+        case EVENT_STORE_DEGRADED:
+                return true;
+        default:
+                return false;
+        }
+}
+
+void core_event(struct core *core, const struct event *event) {
+        if (is_noisy(event->kind))
+                journal_throttle_event(core->throttle, event, core_monotonic_usec());
+        else
+                journal_event(event);
+}
+
+static void tell(struct core *core, enum event_kind kind, const char *format, ...) _printf_(3, 4);
+static void tell(struct core *core, enum event_kind kind, const char *format, ...) {
+        struct event event = { .kind = kind };
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(event.reason, sizeof event.reason, format, arguments);
+        va_end(arguments);
+        core_event(core, &event);
+}
+
+void core_fatal(struct core *core, enum event_kind kind, const char *reason) {
+        tell(core, kind, "%s", reason);
+        _exit(EXIT_FAILURE);
+}
+
+/* ---- turns ---- */
+
+static void tell_clock(struct core *core, const struct moment *now, int64_t held_before, unix_sec wall_read) {
+        static const char *const names[] = { "unknown", "held", "synchronized" };
+
+        if (now->quality != core->quality_told) {
+                core->quality_told = now->quality;
+                tell(core, EVENT_CLOCK_QUALITY, "%s", names[now->quality]);
+                if (wall_read + CLOCK_JUMP_SEC < now->wall)
+                        tell(core, EVENT_CLOCK_BEHIND,
+                             "the machine's clock is %lld days behind what the store has seen; the store's time goes on",
+                             (long long)((now->wall - wall_read) / 86400));
+        }
+        if (core->clock.hold_until_powered != 0 && held_before == 0)
+                tell(core, EVENT_CLOCK_JUMPED,
+                     "calendar time ran ahead of powered-on time; calendar ages end nothing for %d days",
+                     CLOCK_HOLD_SEC / 86400);
+}
+
+struct turn *core_begin(struct core *core, const char *actor) {
+        int64_t held_before = core->clock.hold_until_powered;
+        struct clock_reading reading;
+
+        clock_read(&reading);
+        core->turn.now = clock_advance(&core->clock, &reading);
+        core->turn.config = core->config;
+        core->turn.actor = actor;
+        core->is_turn_open = true;
+        core->attempt++;
+        tell_clock(core, &core->turn.now, held_before, reading.wall);
+        return &core->turn;
+}
+
+void core_drop(struct core *core) {
+        store_rollback(core->store);
+        turn_clear(&core->turn);
+        output_drop_open(&core->outputs, -ECANCELED);
+        session_forget_attempt(core->sessions, core->attempt);
+        core->is_turn_open = false;
+}
+
+/* Commits the open turn and binds what it wants to say to the turn's number. */
+static int close_turn(struct core *core) {
+        uint64_t turn = core->last_turn;
+        int r = 0;
+
+        core->is_turn_open = false;
+        if (store_is_changed(core->store)) {
+                r = store_meta_set_clock(core->store, &core->clock);
+                if (r >= 0)
+                        r = store_commit(core->store, &turn);
+                if (r < 0) {
+                        core_drop(core);
+                        core->is_degraded = true;
+                        tell(core, EVENT_STORE_DEGRADED, "a turn could not be committed and was dropped: %s", strerror(-r));
+                        if (r != -ENOSPC)
+                                core_fatal(core, EVENT_STORE_FAILED, strerror(-r));
+                        return r;
+                }
+                core->last_turn = turn;
+                core->clock_recorded = core->clock.powered_sec;
+                if (core->is_degraded) {
+                        core->is_degraded = false;
+                        tell(core, EVENT_STORE_RECOVERED, "turns are committed again");
+                }
+        } else
+                (void)store_commit(core->store, &turn); /* ends a transaction that only read */
+        for (size_t i = 0; i < core->turn.effect_count; i++) {
+                struct output *output = output_push(&core->outputs);
+
+                output->kind = OUTPUT_EFFECT;
+                output->effect = core->turn.effects[i];
+        }
+        turn_clear(&core->turn);
+        for (size_t i = core->outputs.count; i > 0; i--) {
+                struct output *output = output_at(&core->outputs, i - 1);
+
+                if (output->turn != TURN_OPEN)
+                        break;
+                output->turn = core->last_turn;
+        }
+        return 0;
+}
+
+int core_end(struct core *core) {
+        int r = close_turn(core);
+
+        core_flush(core);
+        return r;
+}
+
+static void send_frame(struct core *core, struct output *output) {
+        if (!core->exchange.link)
+                return; /* south has gone and its sessions with it */
+        if (link_send(core->exchange.link, output->frame_type, buffer_bytes(&output->body), output->refusal) == -EPIPE)
+                link_watch_flush(core->exchange.watch); /* notices the break; the supervisor restarts south */
+}
+
+/* Carries out everything up to `passed`. An effect may open a turn, which the caller closes. */
+static void flush_passed(struct core *core, uint64_t passed) {
+        while (core->outputs.count > 0) {
+                struct output *output = output_at(&core->outputs, 0);
+                struct effect effect;
+
+                if (output->turn == TURN_OPEN || output->turn > passed)
+                        return;
+                switch (output->kind) {
+                case OUTPUT_FRAME:
+                        send_frame(core, output);
+                        output_pop(&core->outputs);
+                        break;
+                case OUTPUT_DONE: {
+                        struct output done = *output;
+
+                        output_pop(&core->outputs);
+                        done.done(done.arg, 0);
+                        break;
+                }
+                case OUTPUT_EFFECT:
+                        effect = output->effect;
+                        output_pop(&core->outputs);
+                        /* Evictions and notifications look at the store: in a turn of their own. */
+                        if (effect.kind != EFFECT_EVENT && !core->is_turn_open)
+                                core_begin(core, "core");
+                        core_effect(core, &effect);
+                        break;
+                }
+        }
+}
+
+void core_flush(struct core *core) {
+        int error = store_barrier_error(core->store);
+
+        /* Linux marks the pages of a failed fdatasync clean: what was not flushed may be lost and a second
+         * try would say otherwise. So nothing leaves, and the next core starts from what the disk has. */
+        if (error < 0)
+                core_fatal(core, EVENT_STORE_FAILED, "the write-ahead log could not be flushed");
+        do {
+                flush_passed(core, store_barrier_passed(core->store));
+                if (!core->is_turn_open)
+                        break;
+        } while (close_turn(core) >= 0);
+        if (core->exchange.watch)
+                link_watch_flush(core->exchange.watch);
+        core_north_feed(core);
+}
+
+static int on_barrier(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        uint64_t ignored;
+
+        (void)source;
+        (void)revents;
+        (void)!read(fd, &ignored, sizeof ignored); /* only clears it; the number is read in core_flush() */
+        core_flush(userdata);
+        return 0;
+}
+
+/* ---- the schedule ---- */
+
+/* After a reload every device's due time is computed anew, a portion a tick. */
+static int reschedule_one(void *userdata, const struct device *device) {
+        struct core *core = userdata;
+        struct device copy = *device;
+
+        snprintf(core->reschedule_after, sizeof core->reschedule_after, "%s", device->id);
+        return schedule_device(&core->turn, &copy);
+}
+
+static void reschedule_some(struct core *core) {
+        char from[DEVICE_ID_MAX + 1];
+        int r;
+
+        memcpy(from, core->reschedule_after, sizeof from);
+        r = device_each(core->store, from, RESCHEDULE_DEVICES, reschedule_one, core);
+        if (r < 0)
+                journal_line(3, "core: devices could not be scheduled anew: %s", strerror(-r));
+        if (r < 0 || strcmp(from, core->reschedule_after) == 0)
+                core->is_rescheduling = false;
+}
+
+static void keep_house(struct core *core) {
+        const struct moment *now = &core->turn.now;
+        int r;
+
+        core->housekept = now->powered_sec;
+        r = challenge_expire(core->store, now, 86400);
+        if (r >= 0 && core->config->audit_keep_sec > 0)
+                r = audit_trim(core->store, now, core->config->audit_keep_sec);
+        if (r < 0)
+                journal_line(3, "core: old rows could not be cleared: %s", strerror(-r));
+}
+
+static void tell_violations(struct core *core) {
+        char name[64];
+
+        while (sandbox_violation_take(name, sizeof name) > 0)
+                tell(core, EVENT_SANDBOX_VIOLATION, "core tried %s", name);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct core *core = userdata;
+        struct turn *turn = core_begin(core, "schedule");
+        int r;
+
+        r = schedule_tick(turn, TICK_DEVICES);
+        if (r < 0)
+                journal_line(3, "core: the schedule could not be carried out: %s", strerror(-r));
+        if (r < 0 && r != -ENOSPC)
+                core_drop(core);
+        else {
+                if (core->is_rescheduling)
+                        reschedule_some(core);
+                if (turn->now.powered_sec - core->housekept >= HOUSEKEEPING_SEC)
+                        keep_house(core);
+                if (turn->now.powered_sec - core->clock_recorded >= CLOCK_RECORD_SEC) {
+                        core->clock_recorded = turn->now.powered_sec;
+                        (void)store_meta_set_clock(core->store, &core->clock); /* a failure shows at the commit */
+                }
+                core_sessions_check_share(core, core->ticks++ % SESSION_SHARES);
+                (void)core_end(core); /* dealt with there */
+        }
+        tell_violations(core);
+        journal_throttle_flush(core->throttle, core_monotonic_usec());
+        (void)sd_event_source_set_time(source, usec + TICK_USEC);
+        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+/* ---- reload ---- */
+
+static int profile_is_kept(void *userdata, const struct device *device) {
+        return config_profile(userdata, device->profile) ? 0 : -ENOKEY;
+}
+
+/* Whether every device's profile is still there. A walk over the registry: reloads are rare, and a device
+ * without a profile would be locked out. */
+static bool profiles_are_kept(struct core *core, struct config *config) {
+        return device_each(core->store, NULL, SIZE_MAX, profile_is_kept, config) >= 0;
+}
+
+static void reload(struct core *core) {
+        struct config_problems problems = { 0 };
+        struct config *config = NULL;
+        char reason[160] = "";
+        uint8_t taken;
+        int r;
+
+        r = config_load(core->config_path, &config, &problems);
+        if (r < 0)
+                snprintf(reason, sizeof reason, "%s", problems.count > 0 ? problems.lines[0] : strerror(-r));
+        else if (!profiles_are_kept(core, config)) {
+                snprintf(reason, sizeof reason, "devices in the registry use a profile that the new file does not have");
+                config = config_free(config);
+        }
+        config_problems_free(&problems);
+        taken = config != NULL;
+        if (taken) {
+                config_free(core->config);
+                core->config = config;
+                core->turn.config = config;
+                core->is_rescheduling = true;
+                core->reschedule_after[0] = 0;
+                tell(core, EVENT_CONFIG_RELOADED, "%s", core->config_path);
+        } else
+                tell(core, EVENT_CONFIG_REFUSED, "%s", reason);
+        role_tell(&core->process, FRAME_RELOADED, BYTES(&taken, 1));
+}
+
+/* ---- start and stop ---- */
+
+static int on_frame(void *userdata, struct frame *frame) {
+        struct core *core = userdata;
+        struct message_setup peer;
+        int r = -EBADMSG;
+
+        if (frame->type == FRAME_RELOAD) {
+                reload(core);
+                return 0;
+        }
+        if (frame->type == FRAME_PEER && message_read_setup(frame->body, &peer) == 0) {
+                if (peer.role == ROLE_SOUTH && frame->descriptor_count == 2)
+                        return core_south_attach(core, frame->descriptors[0], frame->descriptors[1]);
+                if (peer.role == ROLE_NORTH && frame->descriptor_count == 1)
+                        return core_north_attach(core, frame->descriptors[0]);
+        }
+        for (size_t i = 0; i < frame->descriptor_count; i++)
+                close(frame->descriptors[i]);
+        return r;
+}
+
+static void on_stop(void *userdata) {
+        struct core *core = userdata;
+
+        /* What was decided is flushed and told before the end: nothing is lost, nobody waits in vain. */
+        if (core->is_turn_open)
+                (void)core_end(core);
+        if (store_barrier_wait(core->store, core->last_turn) >= 0)
+                core_flush(core);
+        (void)sd_event_exit(core->process.event, EXIT_SUCCESS);
+}
+
+static int refuse(struct core *core, enum event_kind kind, const struct problem *problem) {
+        journal_line(2, "core: %s: %s", problem->title, problem->detail);
+        tell(core, kind, "%s", problem->detail);
+        return ROLE_EXIT_REFUSED;
+}
+
+static int open_config(struct core *core) {
+        struct config_problems problems = { 0 };
+        int r = config_load(core->config_path, &core->config, &problems);
+
+        for (size_t i = 0; r < 0 && i < problems.count; i++)
+                journal_line(3, "%s", problems.lines[i]);
+        config_problems_free(&problems);
+        return r;
+}
+
+static int lock_in(struct core *core, struct problem *problem) {
+        char store[PATH_MAX], configuration[PATH_MAX], runtime[PATH_MAX];
+        const struct sandbox_paths paths = { .store = store, .configuration = configuration, .runtime = runtime };
+        int r;
+
+        path_folder(core->config->store_path, store, sizeof store);
+        path_folder(core->config_path, configuration, sizeof configuration);
+        path_folder(core->config->control_path, runtime, sizeof runtime);
+        r = sandbox_enter(ROLE_CORE, &paths, core->config->sandbox, problem);
+        core->is_sandbox_weak = r == 1;
+        return r;
+}
+
+static int open_store(struct core *core, struct secret *key, struct problem *problem) {
+        const struct store_options options = {
+                .path = core->config->store_path,
+                .key_encryption_key = secret_bytes(key),
+        };
+        struct store_meta meta;
+        int r;
+
+        r = store_open(&options, &core->store, problem);
+        secret_wipe(key);
+        if (r < 0)
+                return r;
+        r = store_meta_get(core->store, &meta);
+        if (r < 0)
+                return problem_set(problem, CODE_INTERNAL, -r, "store", "the store's own facts cannot be read: %s",
+                                   strerror(-r));
+        core->clock = meta.clock;
+        core->turn.store = core->store;
+        core_begin(core, "core");
+        r = custodian_open(&core->turn, core->config->gateway_id, &core->custodian);
+        if (r >= 0)
+                r = credential_forget_sessions(core->store);
+        if (r >= 0)
+                r = core_end(core);
+        if (r >= 0)
+                r = store_barrier_wait(core->store, core->last_turn);
+        if (r < 0)
+                return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s", strerror(-r));
+        evidence_use_custodian(&core->custodian);
+        return 0;
+}
+
+/* Everything up to READY. 0, or the exit status. */
+static int set_up(struct core *core) {
+        _cleanup_(secret_wipe) struct secret key = { 0 };
+        struct problem problem = { 0 };
+        int r;
+
+        if (open_config(core) < 0)
+                return ROLE_EXIT_REFUSED;
+        if (sealing_key_load(core->config->store_path, &key, &core->is_sealing_key_file, &problem) < 0)
+                return refuse(core, EVENT_STORE_REFUSED, &problem);
+        if (core_control_attach(core, &problem) < 0)
+                return refuse(core, EVENT_CONFIG_REFUSED, &problem);
+        if (lock_in(core, &problem) < 0)
+                return refuse(core, EVENT_SANDBOX_WEAK, &problem);
+        r = open_store(core, &key, &problem);
+        if (r == -EBUSY)
+                return EXIT_FAILURE; /* the core before this one is still on its way out: try again */
+        if (r < 0)
+                return refuse(core, EVENT_STORE_REFUSED, &problem);
+        if (core->is_sealing_key_file)
+                tell(core, EVENT_SEALING_KEY_FILE, "the store is sealed with a key in a file beside it");
+        if (core->is_sandbox_weak)
+                tell(core, EVENT_SANDBOX_WEAK, "this kernel has no Landlock; core runs without it");
+        r = sd_event_add_io(core->process.event, &core->barrier, store_barrier_fd(core->store), EPOLLIN, on_barrier, core);
+        if (r >= 0)
+                r = sd_event_source_set_priority(core->barrier, -5); /* answers before new questions */
+        if (r >= 0)
+                r = sd_event_add_time_relative(core->process.event, &core->tick, CLOCK_MONOTONIC, TICK_USEC,
+                                               TICK_USEC / 10, on_tick, core);
+        return r < 0 ? EXIT_FAILURE : 0;
+}
+
+static void tear_down(struct core *core) {
+        core->control = control_free(core->control);
+        core_south_detach(core);
+        core_north_detach(core);
+        sd_event_source_disable_unref(core->tick);
+        sd_event_source_disable_unref(core->barrier);
+        while (core->outputs.count > 0)
+                output_pop(&core->outputs);
+        free(core->outputs.items);
+        custodian_close(&core->custodian);
+        turn_free(&core->turn);
+        core->store = store_close(core->store);
+        core->sessions = session_table_free(core->sessions);
+        core->throttle = journal_throttle_free(core->throttle);
+        core->config = config_free(core->config);
+        role_end(&core->process);
+}
+
+int core_main(const char *config_path) {
+        struct core *core = xcalloc(1, sizeof *core);
+        int r;
+
+        journal_open("core");
+        core->config_path = config_path;
+        core->quality_told = CLOCK_UNKNOWN;
+        core->sessions = session_table_new();
+        core->throttle = journal_throttle_new(THROTTLE_USEC);
+        core->process.userdata = core;
+        core->process.stop = on_stop;
+        core->process.frame = on_frame;
+        r = role_start(&core->process, ROLE_CORE);
+        if (r < 0) {
+                journal_line(3, "core: no set-up from the supervisor: %s", strerror(-r));
+                r = EXIT_FAILURE;
+        } else
+                r = set_up(core);
+        if (r == 0)
+                r = role_run(&core->process);
+        tear_down(core);
+        free(core);
+        return r;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The inside of core, shared by core*.c and nobody else: one struct, its turn, and what waits for the
+ * barrier. */
+
+#include "gatewayd/core_sessions.h"
+#include "gatewayd/evidence/evidence.h"
+#include "gatewayd/operator/control.h"
+#include "gatewayd/role.h"
+#include "systemd/journal.h"
+
+/* Something a turn decided that leaves once `turn` has passed the barrier. */
+#define TURN_OPEN UINT64_MAX
+struct output {
+        uint64_t turn; /* TURN_OPEN until the turn is committed */
+        enum { OUTPUT_FRAME, OUTPUT_EFFECT, OUTPUT_DONE } kind;
+        uint8_t frame_type;
+        enum link_refusal refusal;
+        struct buffer body;              /* OUTPUT_FRAME, to south's exchange link */
+        struct effect effect;            /* OUTPUT_EFFECT */
+        void (*done)(void *arg, int error); /* OUTPUT_DONE */
+        void *arg;
+};
+
+struct output_queue {
+        struct output *items; /* a ring */
+        size_t first, count, capacity;
+};
+
+/* A link to another role and its place in the loop; NULL while that role is away. */
+struct core_link {
+        struct link *link;
+        struct link_watch *watch;
+};
+
+struct core {
+        struct role_process process;
+        const char *config_path;
+        struct config *config;
+        struct store *store;
+        struct clock clock;
+        enum clock_quality quality_told;
+        struct turn turn;
+        bool is_turn_open;
+        uint64_t attempt;   /* numbers turns, also those that fail to commit */
+        uint64_t last_turn; /* the last one committed that changed something */
+        bool is_degraded;   /* the last commit failed for want of space */
+        struct output_queue outputs;
+
+        struct core_link lookup, exchange;
+        struct session_table *sessions;
+        struct journal_throttle *throttle;
+        uint64_t south_statistics[SOUTH_COUNTERS];
+
+        struct core_link north;
+        uint64_t north_sent;     /* the highest sequence sent to this north */
+        uint64_t north_open;     /* how many of them are not acknowledged */
+        uint64_t relayed_untold; /* delivered since the last event about it */
+        struct message_uplink uplink;
+        char uplink_reason[160];
+        bool is_uplink_known;
+
+        struct custodian custodian;
+        struct control *control;
+        sd_event_source *tick, *barrier;
+        unsigned ticks;
+        char reschedule_after[DEVICE_ID_MAX + 1]; /* where the pass after a reload stands */
+        bool is_rescheduling;
+        bool is_sandbox_weak, is_sealing_key_file;
+        int64_t clock_recorded;   /* powered seconds when the clock was last put into the store */
+        int64_t housekept;        /* powered seconds of the last clearing of what is too old */
+};
+
+/* core.c: turns. A dispatch that may change something begins with core_begin(), ends with core_end();
+ * what it wants to say goes through core_output_*(). */
+struct turn *core_begin(struct core *core, const char *actor);
+/* Commits; what waits for no barrier leaves at once. Returns 0 or the error the turn was dropped for. */
+int core_end(struct core *core);
+/* Drops the open turn with all it wanted to say. */
+void core_drop(struct core *core);
+/* Sends what the barrier allows. */
+void core_flush(struct core *core);
+/* An event that claims no state of the store: leaves at once. `noisy` ones are counted, not repeated. */
+void core_event(struct core *core, const struct event *event);
+uint64_t core_monotonic_usec(void);
+/* The end of core: nothing may leave any more. */
+_Noreturn void core_fatal(struct core *core, enum event_kind kind, const char *reason);
+
+/* core_output.c */
+struct output *output_push(struct output_queue *queue);
+void output_pop(struct output_queue *queue);
+struct output *output_at(struct output_queue *queue, size_t index);
+/* Drops what the open turn has pushed; done callbacks are told `error`. */
+void output_drop_open(struct output_queue *queue, int error);
+void output_frame(struct core *core, uint8_t type, enum link_refusal refusal, struct buffer *body);
+/* Carries out one effect whose turn has passed. */
+void core_effect(struct core *core, const struct effect *effect);
+
+/* core_south.c */
+int core_south_attach(struct core *core, int lookup, int exchange);
+void core_south_detach(struct core *core);
+void core_evict(struct core *core, struct session *session);
+void core_notify(struct core *core, const char *device, unsigned observes);
+void core_sessions_check_share(struct core *core, unsigned share);
+
+/* core_north.c */
+int core_north_attach(struct core *core, int link);
+void core_north_detach(struct core *core);
+/* Sends waiting records as far as the window allows; only what has passed the barrier. */
+void core_north_feed(struct core *core);
+
+/* core_control.c */
+int core_control_attach(struct core *core, struct problem *problem);

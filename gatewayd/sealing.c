@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The key-encryption key: from the service manager, or from a file that is made once. */
+
+#include "gatewayd/sealing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "systemd/service.h"
+
+/* 32 raw bytes, or 64 hex digits with an optional line feed: what `openssl rand -hex 32` writes. */
+static int take_key(struct bytes text, struct secret *ret, const char *where, struct problem *problem) {
+        if (text.size == SEALING_KEY_BYTES)
+                return secret_set(ret, text);
+        if (text.size == 2 * SEALING_KEY_BYTES + 1 && text.data[text.size - 1] == '\n')
+                text.size--;
+        if (text.size == 2 * SEALING_KEY_BYTES && hex_decode(text, ret->data, SEALING_KEY_BYTES) > 0) {
+                ret->size = SEALING_KEY_BYTES;
+                return 0;
+        }
+        return problem_set(problem, CODE_INTERNAL, EINVAL, "sealing key",
+                           "%s must hold 32 raw bytes or 64 hex digits, and holds %zu bytes of something else", where,
+                           text.size);
+}
+
+static int read_file(int fd, const char *path, struct secret *ret, struct problem *problem) {
+        uint8_t text[128];
+        struct stat st;
+        ssize_t n;
+        int r;
+
+        if (fstat(fd, &st) < 0)
+                return problem_set(problem, CODE_INTERNAL, errno, "sealing key", "%s: %s", path, strerror(errno));
+        if ((st.st_mode & 077) != 0)
+                return problem_set(problem, CODE_INTERNAL, EPERM, "sealing key",
+                                   "%s may be read by others (mode %03o); it must be 0600", path,
+                                   (unsigned)st.st_mode & 0777);
+        n = read(fd, text, sizeof text);
+        if (n < 0)
+                return problem_set(problem, CODE_INTERNAL, errno, "sealing key", "%s: %s", path, strerror(errno));
+        r = take_key(BYTES(text, (size_t)n), ret, path, problem);
+        OPENSSL_cleanse(text, sizeof text);
+        return r;
+}
+
+/* Written under another name and renamed, folder synced: a key that sealed something must never be lost. */
+static int make_file(const char *path, struct secret *ret) {
+        char folder[PATH_MAX], fresh[PATH_MAX];
+        int fd, folder_fd, r = 0;
+        char *slash;
+
+        if (RAND_bytes(ret->data, SEALING_KEY_BYTES) != 1)
+                return -EIO;
+        ret->size = SEALING_KEY_BYTES;
+        if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh ||
+            snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
+                return -ENAMETOOLONG;
+        fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        if (write(fd, ret->data, ret->size) != (ssize_t)ret->size || fsync(fd) < 0)
+                r = -EIO;
+        close(fd);
+        if (r == 0 && rename(fresh, path) < 0)
+                r = -errno;
+        slash = strrchr(folder, '/');
+        if (slash)
+                *slash = 0;
+        folder_fd = r == 0 ? open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (folder_fd >= 0) {
+                if (fsync(folder_fd) < 0)
+                        r = -errno;
+                close(folder_fd);
+        }
+        return r;
+}
+
+int sealing_key_load(const char *store_path, struct secret *ret, bool *ret_is_file, struct problem *problem) {
+        uint8_t credential[128];
+        char path[PATH_MAX];
+        const char *slash = strrchr(store_path, '/');
+        ssize_t n;
+        int fd, r;
+
+        *ret_is_file = false;
+        n = service_credential(SEALING_CREDENTIAL, credential, sizeof credential);
+        if (n >= 0) {
+                r = take_key(BYTES(credential, (size_t)n), ret, "the credential " SEALING_CREDENTIAL, problem);
+                OPENSSL_cleanse(credential, sizeof credential);
+                return r;
+        }
+        if (n != -ENOENT)
+                return problem_set(problem, CODE_INTERNAL, (int)-n, "sealing key",
+                                   "the credential " SEALING_CREDENTIAL " cannot be read: %s", strerror((int)-n));
+        *ret_is_file = true;
+        if (snprintf(path, sizeof path, "%.*ssealing.key", slash ? (int)(slash - store_path + 1) : 0, store_path) >=
+            (int)sizeof path)
+                return problem_set(problem, CODE_INTERNAL, ENAMETOOLONG, "sealing key", "the store's path is too long");
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0) {
+                r = read_file(fd, path, ret, problem);
+                close(fd);
+                return r;
+        }
+        if (errno != ENOENT)
+                return problem_set(problem, CODE_INTERNAL, errno, "sealing key", "%s: %s", path, strerror(errno));
+        if (access(store_path, F_OK) == 0)
+                return problem_set(problem, CODE_INTERNAL, ENOKEY, "sealing key",
+                                   "there is a store but neither the credential " SEALING_CREDENTIAL
+                                   " nor the file %s that sealed it; bring the key back, a new one opens nothing",
+                                   path);
+        r = make_file(path, ret);
+        if (r < 0)
+                return problem_set(problem, CODE_INTERNAL, -r, "sealing key", "%s cannot be made: %s", path,
+                                   strerror(-r));
+        return 0;
+}
