@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Joins the parts of north: frames from core go into the relay, what the relay wants posted goes to
+ * upstream, what came of it goes back to core as frames. Nothing is decided here. */
+
+#include "gatewayd/north/north.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "gatewayd/link_event.h"
+#include "gatewayd/messages.h"
+#include "gatewayd/north/batch.h"
+#include "gatewayd/north/network.h"
+#include "gatewayd/north/relay.h"
+#include "gatewayd/north/upstream.h"
+#include "systemd/journal.h"
+
+#define BATCH_BYTES (512u << 10)
+/* Acknowledgements are a few bytes each, and at most a window of them is under way. */
+#define QUEUE_BYTES (1u << 20)
+#define FRAMES_PER_DISPATCH 64
+#define INCARNATION_BYTES 8
+#define GATEWAY_ID_MAX 64
+#define USEC_PER_SEC UINT64_C(1000000)
+
+struct north {
+        sd_event *event;
+        struct link *core;
+        struct link_watch *watch;
+        struct relay *relay;       /* this and the next three: NULL with VERIFIER_NONE */
+        struct upstream *upstream;
+        struct network *network;   /* also NULL where the kernel has no news for us */
+        sd_event_source *retry;
+        uint8_t gateway_id[GATEWAY_ID_MAX], incarnation[INCARNATION_BYTES];
+        size_t gateway_id_size;    /* 0: core has not said yet */
+        bool is_stopped;
+        bool is_reply_odd;         /* said once, until a reply reads well again */
+};
+
+static uint64_t now_usec(const struct north *north) {
+        uint64_t now = 0;
+
+        (void)sd_event_now(north->event, CLOCK_MONOTONIC, &now); /* fails only for clocks it does not know */
+        return now;
+}
+
+static uint32_t chance(void) {
+        uint32_t value = 0;
+
+        if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
+                value = UINT32_MAX / 2; /* before the pool is ready: no jitter, but no wait either */
+        return value;
+}
+
+/* ---- to core ---- */
+
+static void tell_core(struct north *north, enum frame_type type, const struct buffer *body) {
+        /* A queue that is full breaks the link, which the watch tells of: on_core_gone(). */
+        (void)link_send(north->core, (uint8_t)type, buffer_bytes(body), LINK_NEVER_DROP);
+}
+
+static void tell_delivered(void *userdata, uint64_t sequence) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+
+        message_write_delivered(&(struct message_delivered){ .sequence = sequence }, &body);
+        tell_core(userdata, FRAME_DELIVERED, &body);
+}
+
+static void tell_parked(void *userdata, uint64_t sequence, uint16_t status, const char *reason) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+
+        message_write_parked(
+                &(struct message_parked){
+                        .sequence = sequence, .http_status = status, .reason = bytes_of(reason) },
+                &body);
+        tell_core(userdata, FRAME_PARKED, &body);
+}
+
+static void tell_uplink(void *userdata, bool is_up, const char *reason, uint64_t retry_usec) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct message_uplink m = {
+                .is_up = is_up,
+                .reason = bytes_of(reason),
+                .retry_sec = (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC,
+        };
+
+        message_write_uplink(&m, &body);
+        tell_core(userdata, FRAME_UPLINK, &body);
+}
+
+static void tell_results(struct north *north, struct bytes reply) {
+        struct batch_result results[BATCH_RESULTS_MAX];
+        struct problem problem = { 0 };
+        int n = batch_read_results(reply, results, &problem);
+
+        if (n < 0 && !north->is_reply_odd)
+                journal_line(4, "north: a reply of the collector is passed over: %s", problem.detail);
+        north->is_reply_odd = n < 0;
+        for (int i = 0; i < n; i++) {
+                _cleanup_(buffer_free) struct buffer body = { 0 };
+
+                message_write_result(
+                        &(struct message_result){ .sequence = results[i].sequence, .tier = results[i].tier }, &body);
+                tell_core(north, FRAME_RESULT, &body);
+        }
+}
+
+/* ---- the next step ---- */
+
+static int start_post(struct north *north, const struct relay_post *post) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        char key[BATCH_KEY_SIZE];
+
+        batch_encode(post, &body);
+        batch_key(BYTES(north->gateway_id, north->gateway_id_size), BYTES(north->incarnation, INCARNATION_BYTES),
+                  post, buffer_bytes(&body), key);
+        /* The empty batch is a question: its answer must never come out of somebody's memory. */
+        return upstream_post(north->upstream, post->count > 0 ? key : NULL, &body);
+}
+
+static void wait_until(struct north *north, uint64_t usec) {
+        int r = sd_event_source_set_time(north->retry, usec);
+
+        if (r >= 0)
+                r = sd_event_source_set_enabled(north->retry, SD_EVENT_ONESHOT);
+        if (r < 0)
+                sd_event_exit(north->event, r); /* without its timer north would wait for ever */
+}
+
+static void step(struct north *north) {
+        struct relay_post post;
+        uint64_t until = 0;
+        int r;
+
+        if (!north->relay || north->is_stopped || north->gateway_id_size == 0)
+                return;
+        switch (relay_next(north->relay, now_usec(north), &post, &until)) {
+        case RELAY_IDLE:
+        case RELAY_BUSY:
+                return;
+        case RELAY_WAIT:
+                wait_until(north, until);
+                return;
+        case RELAY_POST:
+                r = start_post(north, &post);
+                if (r >= 0)
+                        return;
+                relay_answered(north->relay, &(struct relay_answer){ .reason = strerror(-r) }, now_usec(north),
+                               chance());
+                step(north); /* once more, to the wait that follows from the failure */
+                return;
+        }
+}
+
+static void on_answer(void *userdata, const struct upstream_answer *answer) {
+        struct north *north = userdata;
+        const struct relay_answer simple = {
+                .status = answer->status,
+                .retry_after_sec = answer->retry_after_sec,
+                .reason = answer->reason,
+        };
+
+        /* Results first: core may let go of a record once it is delivered. */
+        if (answer->results.size > 0)
+                tell_results(north, answer->results);
+        relay_answered(north->relay, &simple, now_usec(north), chance());
+        step(north);
+        link_watch_flush(north->watch);
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void)source;
+        (void)usec;
+        step(userdata);
+        return 0;
+}
+
+static void on_network(void *userdata) {
+        struct north *north = userdata;
+
+        relay_network_changed(north->relay);
+        upstream_reconnect(north->upstream);
+        step(north);
+}
+
+/* ---- from core ---- */
+
+static int on_hello(struct north *north, struct bytes body) {
+        struct message_north_hello m;
+        char id[3 * GATEWAY_ID_MAX + 1], incarnation[2 * INCARNATION_BYTES + 1];
+
+        if (message_read_north_hello(body, &m) < 0 || north->gateway_id_size > 0 || m.gateway_id.size == 0 ||
+            m.gateway_id.size > GATEWAY_ID_MAX || m.incarnation.size != INCARNATION_BYTES)
+                return -EBADMSG;
+        memcpy(north->gateway_id, m.gateway_id.data, m.gateway_id.size);
+        north->gateway_id_size = m.gateway_id.size;
+        memcpy(north->incarnation, m.incarnation.data, INCARNATION_BYTES);
+        if (north->upstream) {
+                batch_percent_encode(m.gateway_id, id);
+                bytes_to_hex(m.incarnation, incarnation);
+                upstream_identify(north->upstream, id, incarnation);
+        }
+        return 0;
+}
+
+static int on_record(struct north *north, struct bytes body) {
+        struct message_record m;
+        int r;
+
+        if (north->gateway_id_size == 0 || message_read_record(body, &m) < 0 || m.sequence == 0 ||
+            m.receipt.size == 0)
+                return -EBADMSG;
+        if (!north->relay)
+                return 0; /* it stays where it is, in the store */
+        r = relay_add(north->relay, &m);
+        return r == -EEXIST ? 0 : r;
+}
+
+static int on_frame(void *userdata, struct frame *frame) {
+        struct north *north = userdata;
+
+        switch (frame->type) {
+        case FRAME_NORTH_HELLO:
+                return on_hello(north, frame->body);
+        case FRAME_RECORD:
+                return on_record(north, frame->body);
+        case FRAME_PING:
+                return link_send(north->core, FRAME_PONG, BYTES(NULL, 0), LINK_NEVER_DROP);
+        default:
+                return -EBADMSG;
+        }
+}
+
+static void after_frames(void *userdata) {
+        step(userdata);
+}
+
+/* Core sends all that waits to the next north; this one has nobody left to answer to. */
+static void on_core_gone(void *userdata, int error) {
+        struct north *north = userdata;
+
+        if (error != -EPIPE)
+                journal_line(3, "north: core's link ended: %s", strerror(-error));
+        north_stop(north);
+        sd_event_exit(north->event, error == -EPIPE ? 0 : error);
+}
+
+/* ---- set-up ---- */
+
+static int open_relay(struct north *north, const struct north_config *config, struct problem *problem) {
+        const struct relay_settings settings = {
+                .batch_records = config->batch_records,
+                .batch_bytes = BATCH_BYTES,
+                .retry_min_usec = config->retry_min_sec > 0 ? (uint64_t)config->retry_min_sec * USEC_PER_SEC : 0,
+                .retry_max_usec = config->retry_max_sec > 0 ? (uint64_t)config->retry_max_sec * USEC_PER_SEC : 0,
+        };
+        const struct relay_sink sink = {
+                .userdata = north,
+                .delivered = tell_delivered,
+                .parked = tell_parked,
+                .uplink = tell_uplink,
+        };
+        int r = upstream_new(north->event, config, on_answer, north, &north->upstream, problem);
+
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(north->event, &north->retry, CLOCK_MONOTONIC, 0, 1, on_retry, north);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(north->retry, SD_EVENT_OFF);
+        if (r < 0)
+                return problem_set(problem, 0, -r, "north", "no timer: %s", strerror(-r));
+        north->relay = relay_new(&settings, &sink);
+
+        r = network_new(north->event, on_network, north, &north->network);
+        if (r < 0)
+                journal_line(5, "north: no news of the network (%s): the back-off alone decides when to try again",
+                             strerror(-r));
+        return 0;
+}
+
+int north_new(sd_event *event, int core_fd, const struct north_config *config, struct north **ret,
+              struct problem *problem) {
+        struct north *north = xcalloc(1, sizeof *north);
+        const struct link_watch_options options = {
+                .burst = FRAMES_PER_DISPATCH,
+                .handle = on_frame,
+                .after = after_frames,
+                .gone = on_core_gone,
+                .userdata = north,
+        };
+        int r;
+
+        north->event = sd_event_ref(event);
+        r = link_new(core_fd, QUEUE_BYTES, &north->core);
+        if (r < 0)
+                close(core_fd);
+        else
+                r = link_watch_new(event, north->core, &options, &north->watch);
+        if (r < 0)
+                problem_set(problem, 0, -r, "north", "the link to core: %s", strerror(-r));
+        else if (config->verifier == VERIFIER_COLLECTOR)
+                r = open_relay(north, config, problem);
+        if (r < 0) {
+                north_free(north);
+                return r;
+        }
+        *ret = north;
+        return 0;
+}
+
+void north_stop(struct north *north) {
+        if (!north || north->is_stopped)
+                return;
+        north->is_stopped = true;
+        north->upstream = upstream_free(north->upstream);
+        north->network = network_free(north->network);
+        north->retry = sd_event_source_disable_unref(north->retry);
+        link_watch_flush(north->watch);
+}
+
+struct north *north_free(struct north *north) {
+        if (!north)
+                return NULL;
+        upstream_free(north->upstream);
+        network_free(north->network);
+        sd_event_source_disable_unref(north->retry);
+        relay_free(north->relay);
+        link_watch_free(north->watch);
+        link_free(north->core);
+        sd_event_unref(north->event);
+        free(north);
+        return NULL;
+}
+
+uint16_t north_port(const struct north_config *config) {
+        int port = config->verifier == VERIFIER_COLLECTOR ? upstream_port(config->url) : 0;
+
+        return port > 0 ? (uint16_t)port : 0;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The role that faces the cloud: takes records from core, carries them to the collector over HTTPS,
+ * and says to core what became of each. It holds HTTPS connections and the upstream client key; it
+ * has no store, no CA key and no socket of a device.
+ *
+ * What core may rely on:
+ * - Records are posted in order of sequence, one POST at a time. They stay in memory only: what was
+ *   not acknowledged when north ends, core sends again to the next north.
+ * - Core sends FRAME_NORTH_HELLO once, first, then FRAME_RECORD in order of sequence with at most
+ *   NORTH_WINDOW of them unacknowledged. FRAME_DELIVERED acknowledges. A record that north still
+ *   holds may be sent again: it is ignored.
+ * - FRAME_PARKED: the collector refused this record, and it alone. North goes on with its receipt and
+ *   says FRAME_DELIVERED when that is stored upstream. FRAME_PARKED for a record that is parked
+ *   already: its receipt was refused as well, north has given it up. That acknowledges it too; core
+ *   sends it again, without evidence, to the next north.
+ * - FRAME_RESULT comes before the FRAME_DELIVERED of the same batch, and may come for older records.
+ * - FRAME_UPLINK comes when the uplink is up for the first time or again, and after each failure. */
+
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "gatewayd/problem.h"
+
+/* The most records that core may have sent without an acknowledgement. */
+#define NORTH_WINDOW 256
+
+struct north;
+
+/* Reads the client certificate, its key and the trust anchors into memory, so that no file but those
+ * of the resolver is needed afterwards, and starts on `event`. Takes over `core_fd` (also on
+ * failure). With VERIFIER_NONE it idles: records are kept where they are, in the store.
+ * When core is gone, or breaks the protocol, the event loop is asked to exit.
+ * Returns 0 or -errno with `problem`. */
+int north_new(sd_event *event, int core_fd, const struct north_config *config, struct north **ret,
+              struct problem *problem);
+
+/* Starts nothing new and gives up a POST under way: its records stay waiting in the store and go
+ * again. What was acknowledged is sent to core. Never blocks. */
+void north_stop(struct north *north);
+
+struct north *north_free(struct north *north);
+
+/* The TCP port of the collector's URL, for the sandbox; 0 without one. */
+uint16_t north_port(const struct north_config *config);
