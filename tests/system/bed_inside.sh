@@ -54,4 +54,6 @@ mount --bind "$folder/results" "$root/run/bed"
 cd "$root"
 mkdir -p run/host-root
 pivot_root . run/host-root || skip "cannot pivot_root"
+# As on a machine: credentials reach a service by a mount that is made in another namespace.
+mount --make-rshared /
 exec env -i container=bed PATH="$PATH" LANG=C.UTF-8 /lib/systemd/systemd --system --unit=bed.service
