@@ -181,6 +181,17 @@ install: all
 	install -D -m 755 $(BUILD)/gatewayd $(DESTDIR)$(PREFIX)/sbin/gatewayd
 	install -D -m 755 $(BUILD)/gatewayctl $(DESTDIR)$(PREFIX)/bin/gatewayctl
 	install -D -m 755 $(BUILD)/gateway-sim $(DESTDIR)$(PREFIX)/bin/gateway-sim
+	install -d $(DESTDIR)$(SYSTEMD_DIR)/system
+	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' systemd/gatewayd.service >$(DESTDIR)$(SYSTEMD_DIR)/system/gatewayd.service
+	chmod 644 $(DESTDIR)$(SYSTEMD_DIR)/system/gatewayd.service
+	install -D -m 644 systemd/gatewayd.catalog $(DESTDIR)$(SYSTEMD_DIR)/catalog/gatewayd.catalog
+	install -D -m 644 systemd/gatewayd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/gatewayd.conf
+	install -D -m 644 systemd/gatewayd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/gatewayd.conf
+	install -d $(DESTDIR)/etc/gatewayd/conf.d
+	test -e $(DESTDIR)/etc/gatewayd/gatewayd.conf || \
+		install -m 644 config/gatewayd.conf $(DESTDIR)/etc/gatewayd/gatewayd.conf
+	for page in docs/man/*.[1-9]; do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
 	rm -rf build
