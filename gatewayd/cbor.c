@@ -267,7 +267,7 @@ static int walk_item(struct walk *walk) {
         return item_done(walk);
 }
 
-static int walk_one(struct bytes input, size_t *ret_size, struct problem *problem) {
+int cbor_measure(struct bytes input, size_t *ret_size, struct problem *problem) {
         struct walk walk = { .input = input };
         int r;
 
@@ -282,6 +282,20 @@ static int walk_one(struct bytes input, size_t *ret_size, struct problem *proble
         return 0;
 }
 
+int cbor_check(struct bytes input, struct problem *problem) {
+        size_t size = 0;
+        int r;
+
+        r = cbor_measure(input, &size, problem);
+        if (r < 0)
+                return r;
+        if (size != input.size)
+                return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
+                                   "%zu bytes follow the item that ends at byte %zu",
+                                   input.size - size, size);
+        return 0;
+}
+
 /* ---- reading ---- */
 
 int cbor_read_prefix(struct bytes input, cbor_item_t **ret, size_t *ret_size, struct problem *problem) {
@@ -290,7 +304,7 @@ int cbor_read_prefix(struct bytes input, cbor_item_t **ret, size_t *ret_size, st
         size_t size = 0;
         int r;
 
-        r = walk_one(input, &size, problem);
+        r = cbor_measure(input, &size, problem);
         if (r < 0)
                 return r;
         item = cbor_load(input.data, size, &result);
@@ -305,20 +319,13 @@ int cbor_read_prefix(struct bytes input, cbor_item_t **ret, size_t *ret_size, st
 }
 
 int cbor_read(struct bytes input, cbor_item_t **ret, struct problem *problem) {
-        _cleanup_(cbor_itemp) cbor_item_t *item = NULL;
         size_t size;
         int r;
 
-        r = cbor_read_prefix(input, &item, &size, problem);
+        r = cbor_check(input, problem);
         if (r < 0)
                 return r;
-        if (size != input.size)
-                return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
-                                   "%zu bytes follow the item that ends at byte %zu",
-                                   input.size - size, size);
-        *ret = item;
-        item = NULL;
-        return 0;
+        return cbor_read_prefix(input, ret, &size, problem);
 }
 
 void cbor_itemp(cbor_item_t **item) {

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What an appraisal does to a device: its tier, and where it stands. */
+
+#include "gatewayd/devices/devices.h"
+#include "gatewayd/devices/steps.h"
+#include "gatewayd/evidence/evidence.h"
+
+const char *tier_name(enum tier tier) {
+        switch (tier) {
+        case TIER_NONE:
+                return "none";
+        case TIER_AFFIRMING:
+                return "affirming";
+        case TIER_WARNING:
+                return "warning";
+        case TIER_CONTRAINDICATED:
+                return "contraindicated";
+        }
+        return "unknown";
+}
+
+/* Evidence given before a conflict or a compromise was noticed says nothing about it. Powered-on time
+ * orders the two: nobody can set it back. */
+static bool came_after(const struct moment *received, const struct moment *noticed) {
+        return received->powered_sec >= noticed->powered_sec;
+}
+
+static int answer_doubts(struct turn *turn, struct device *device, const struct moment *received) {
+        int r = 0;
+
+        if (device->is_conflicted && came_after(received, &device->conflicted)) {
+                device->is_conflicted = false;
+                turn_effect(turn, EFFECT_NOTIFY_ME, device->id, NULL);
+                r = turn_event(turn, EVENT_DEVICE_STANDING, device->id, NULL,
+                               "the credential conflict is answered by affirming evidence");
+        }
+        if (r >= 0 && device->is_compromised && came_after(received, &device->compromised)) {
+                device->is_compromised = false;
+                turn_effect(turn, EFFECT_NOTIFY_ME, device->id, NULL);
+                r = turn_event(turn, EVENT_DEVICE_STANDING, device->id, NULL,
+                               "the compromise is answered by affirming evidence under the attestation key");
+        }
+        return r;
+}
+
+static int settle_standing(struct turn *turn, struct device *device, enum tier tier, bool is_proof) {
+        enum standing standing = device->standing;
+
+        if (standing == STANDING_REVOKED)
+                return 0;
+        if (tier == TIER_CONTRAINDICATED)
+                standing = STANDING_QUARANTINED;
+        else if (tier == TIER_AFFIRMING && (standing == STANDING_QUARANTINED ||
+                                            (standing == STANDING_NEEDS_VISIT && is_proof && !device->is_compromised)))
+                standing = device->generation > 0 ? STANDING_OPERATIONAL : STANDING_REGISTERED;
+        return step_standing(turn, device, standing,
+                             tier == TIER_AFFIRMING ? "the evidence is affirming" : "the evidence is contraindicated");
+}
+
+int appraisal_settle(struct turn *turn, struct device *device, const struct appraisal *appraisal,
+                     const struct moment *received, bool is_proof) {
+        enum tier before = device->tier;
+        int r = 0;
+
+        if (appraisal->is_appraised) {
+                device->tier = appraisal->tier;
+                device->appraised = turn->now;
+                if (appraisal->tier == TIER_AFFIRMING) {
+                        device->affirmed = turn->now;
+                        if (is_proof)
+                                r = answer_doubts(turn, device, received);
+                }
+                if (r >= 0)
+                        r = settle_standing(turn, device, appraisal->tier, is_proof);
+                if (r >= 0 && before != appraisal->tier)
+                        r = turn_event(turn, EVENT_APPRAISAL_CHANGED, device->id, NULL, "%s, was %s: %s",
+                                       tier_name(appraisal->tier), tier_name(before), appraisal->reason);
+                turn_effect(turn, EFFECT_NOTIFY_RESULT, device->id, NULL);
+        }
+        if (r >= 0)
+                r = device_update(turn->store, device);
+        return r < 0 ? r : schedule_device(turn, device);
+}
+
+int appraisal_apply(struct turn *turn, struct device *device, const struct appraisal *appraisal) {
+        return appraisal_settle(turn, device, appraisal, &turn->now, true);
+}
