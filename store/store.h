@@ -22,12 +22,14 @@
 #define STORE_OLDEST_WRITER 1
 
 struct store;
+struct store_hooks; /* store/hooks.h */
 
 struct store_options {
         const char *path;
         struct bytes key_encryption_key; /* 32 bytes; wraps the data keys */
         size_t checkpoint_bytes;         /* WAL size that starts a checkpoint; 0: 4 MiB */
         bool in_memory;                  /* unit tests of domain logic: no file, no thread, barrier passes at commit */
+        const struct store_hooks *hooks; /* tests only; borrowed until the store is closed */
 };
 
 /* Opens or creates. On failure the file is left untouched and `problem` says which of these it is:
@@ -51,7 +53,8 @@ int store_savepoint_rollback(struct store *store);
 /* Rows changed since the last commit. */
 bool store_is_changed(const struct store *store);
 
-/* The barrier. The eventfd becomes readable when the published number grows. */
+/* The barrier. The eventfd becomes readable when the published number grows, and when the barrier has
+ * failed; store_barrier_passed() empties it. */
 int store_barrier_fd(const struct store *store);
 uint64_t store_barrier_passed(struct store *store);
 /* Negative errno once an fdatasync has failed: nothing may leave any more, core must end. */

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A look at an existing file that changes nothing, so that a store this gatewayd must not work with
+ * stays as it was found: the reasons are corruption, a schema too new, another key-encryption key.
+ *
+ * Where a -wal is left over from a kill, what counts is the file and the -wal together. SQLite reads
+ * both without touching either when it may not write, does not lock, and keeps its index of the -wal in
+ * memory (exclusive mode). Nobody else is there: the lock file is ours. */
+
+#include "store/internal.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+/* A whole check reads the whole file. Beyond this size only what the devices' access hangs on is
+ * checked at the start; damage elsewhere shows when it is read. */
+#define WHOLE_CHECK_BYTES ((int64_t)64 << 20)
+
+static int corrupt(const struct store *store, struct problem *problem, const char *what) {
+        return problem_set(problem, CODE_INTERNAL, EUCLEAN, "store corrupt",
+                           "%s: %s. It was left untouched: move it away or restore a backup", store->path,
+                           what);
+}
+
+static int64_t file_bytes(const char *path, const char *suffix) {
+        char name[4096];
+        struct stat st;
+
+        if (snprintf(name, sizeof name, "%s%s", path, suffix) >= (int)sizeof name || stat(name, &st) < 0)
+                return 0;
+        return st.st_size;
+}
+
+static void uri_of(const char *path, struct buffer *to) {
+        buffer_printf(to, "file:");
+        for (; *path; path++)
+                if (strchr("%?#", *path))
+                        buffer_printf(to, "%%%02x", (unsigned char)*path);
+                else
+                        buffer_append(to, BYTES(path, 1));
+        buffer_printf(to, "?immutable=1");
+        buffer_append(to, BYTES("", 1));
+}
+
+static int open_for_looking(struct store *store) {
+        _cleanup_(buffer_free) struct buffer uri = { 0 };
+        int r;
+
+        if (file_bytes(store->path, "-wal") == 0) {
+                uri_of(store->path, &uri);
+                return connection_open((const char *)uri.data, NULL, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI,
+                                       &store->db);
+        }
+        r = connection_open(store->path, "unix-none", SQLITE_OPEN_READONLY, &store->db);
+        return r < 0 ? r : connection_run(store->db, "PRAGMA locking_mode = EXCLUSIVE");
+}
+
+static int check_table(struct store *store, const char *table, struct problem *problem) {
+        char sql[80], found[120] = "";
+        sqlite3_stmt *statement = NULL;
+        int rc;
+
+        snprintf(sql, sizeof sql, table ? "PRAGMA quick_check('%s')" : "PRAGMA quick_check(1)", table);
+        rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_step(statement);
+        if (rc == SQLITE_ROW)
+                snprintf(found, sizeof found, "%s", (const char *)sqlite3_column_text(statement, 0));
+        else
+                snprintf(found, sizeof found, "%s", sqlite3_errmsg(store->db));
+        sqlite3_finalize(statement);
+        return strcmp(found, "ok") == 0 ? 0 : corrupt(store, problem, found);
+}
+
+static int check_contents(struct store *store, struct problem *problem) {
+        static const char *const vital[] = { "meta", "data_key", "own_secret", "device",
+                                             "credential", "schedule", "tally" };
+        int r = 0;
+
+        if (file_bytes(store->path, "") + file_bytes(store->path, "-wal") <= WHOLE_CHECK_BYTES)
+                return check_table(store, NULL, problem);
+        for (size_t i = 0; r == 0 && i < ELEMENTS(vital); i++)
+                r = check_table(store, vital[i], problem);
+        return r;
+}
+
+static int check_version(struct store *store, struct problem *problem) {
+        int64_t application, version, oldest_writer;
+
+        if (connection_number(store->db, "PRAGMA application_id", &application) < 0)
+                return corrupt(store, problem, sqlite3_errmsg(store->db));
+        if (application != STORE_APPLICATION_ID)
+                return corrupt(store, problem, "not a store of gatewayd");
+        if (connection_number(store->db, "PRAGMA user_version", &version) < 0 ||
+            connection_number(store->db, "SELECT oldest_writer FROM meta WHERE id = 1", &oldest_writer) < 0)
+                return corrupt(store, problem, sqlite3_errmsg(store->db));
+        if (version < 1)
+                return corrupt(store, problem, "it says no schema version");
+        if (version > STORE_SCHEMA_VERSION && oldest_writer > STORE_SCHEMA_VERSION)
+                return problem_set(problem, CODE_INTERNAL, ENOTUNIQ, "store too new",
+                                   "%s has schema %lld, which a gatewayd of schema %lld or newer may write; "
+                                   "this one is of schema %d. It was left untouched",
+                                   store->path, (long long)version, (long long)oldest_writer,
+                                   STORE_SCHEMA_VERSION);
+        return 0;
+}
+
+static int check_keys(struct store *store, struct problem *problem) {
+        int r = seal_load(store);
+
+        if (r == -EKEYREJECTED)
+                return problem_set(problem, CODE_INTERNAL, EKEYREJECTED, "store sealed with another key",
+                                   "%s was sealed with another sealing key than the one given. It was left "
+                                   "untouched: give the key it was made with",
+                                   store->path);
+        return r < 0 ? corrupt(store, problem, "its data keys are missing or do not open") : 0;
+}
+
+int probe(struct store *store, struct problem *problem) {
+        int r = open_for_looking(store);
+
+        if (r < 0)
+                r = problem_set(problem, CODE_INTERNAL, -r, "store does not open", "%s: %s", store->path,
+                                strerror(-r));
+        if (r == 0)
+                r = check_version(store, problem);
+        if (r == 0)
+                r = check_contents(store, problem);
+        if (r == 0)
+                r = check_keys(store, problem);
+
+        query_cache_clear(store);
+        sqlite3_close(store->db);
+        store->db = NULL;
+        return r;
+}

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Secrets at rest, in two layers: the key-encryption key wraps data keys, data keys seal secrets.
+ * AES-256-GCM throughout, with random 96-bit nonces, and each blob bound to what it belongs to, so
+ * that a blob moved to another row does not open.
+ *
+ * All keys in the clear live in one page that is locked, not dumped, not inherited. */
+
+#include "store/internal.h"
+
+#include <errno.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#define SEAL_FORMAT 1
+#define WRAP_LABEL "gatewayd data key"
+#define CHECK_LABEL "gatewayd key check"
+#define SEAL_LABEL "gatewayd secret"
+#define NAME_MAX_BYTES 255
+#define ASSOCIATED_MAX (sizeof SEAL_LABEL + 4 + 2 * (2 + NAME_MAX_BYTES) + 1 + 4)
+
+struct data_key {
+        uint32_t id;
+        uint64_t sealed; /* how often */
+        uint8_t key[KEY_BYTES];
+};
+
+struct seal_keys {
+        uint8_t wrapping[KEY_BYTES]; /* the key-encryption key */
+        /* The one before, until the turn that replaced it is over: a rollback needs it. */
+        uint8_t wrapping_before[KEY_BYTES];
+        bool has_before;
+        size_t count;
+        struct data_key data[DATA_KEYS_MAX]; /* ascending; the last one seals */
+};
+
+int seal_init(struct seal *seal, struct bytes key_encryption_key) {
+        if (key_encryption_key.size != KEY_BYTES)
+                return -EINVAL;
+        seal->keys = secret_page_new(sizeof *seal->keys);
+        if (!seal->keys)
+                return -errno;
+        memcpy(seal->keys->wrapping, key_encryption_key.data, KEY_BYTES);
+        return 0;
+}
+
+void seal_done(struct seal *seal) {
+        secret_page_free(seal->keys, sizeof *seal->keys);
+        seal->keys = NULL;
+}
+
+/* ---- AES-256-GCM ---- */
+
+static void evp_free(EVP_CIPHER_CTX **context) {
+        EVP_CIPHER_CTX_free(*context);
+}
+
+/* Writes nonce, ciphertext and tag. */
+static int gcm_seal(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes plain, uint8_t *to) {
+        _cleanup_(evp_free) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+        uint8_t *nonce = to, *text = to + SEAL_NONCE_BYTES;
+        int n;
+
+        if (!context)
+                oom();
+        if (RAND_bytes(nonce, SEAL_NONCE_BYTES) != 1)
+                return -EIO;
+        if (EVP_EncryptInit_ex2(context, EVP_aes_256_gcm(), key, nonce, NULL) != 1 ||
+            EVP_EncryptUpdate(context, NULL, &n, associated.data, (int)associated.size) != 1 ||
+            EVP_EncryptUpdate(context, text, &n, plain.data, (int)plain.size) != 1 ||
+            EVP_EncryptFinal_ex(context, text + plain.size, &n) != 1 ||
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, text + plain.size) != 1)
+                return -EIO;
+        return 0;
+}
+
+/* Reads nonce, ciphertext and tag. -EBADMSG when it does not open. */
+static int gcm_open(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes sealed, uint8_t *to) {
+        _cleanup_(evp_free) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+        uint8_t tag[SEAL_TAG_BYTES];
+        size_t size;
+        int n;
+
+        if (!context)
+                oom();
+        if (sealed.size < SEAL_NONCE_BYTES + SEAL_TAG_BYTES)
+                return -EBADMSG;
+        size = sealed.size - SEAL_NONCE_BYTES - SEAL_TAG_BYTES;
+        memcpy(tag, sealed.data + SEAL_NONCE_BYTES + size, sizeof tag);
+        if (EVP_DecryptInit_ex2(context, EVP_aes_256_gcm(), key, sealed.data, NULL) != 1 ||
+            EVP_DecryptUpdate(context, NULL, &n, associated.data, (int)associated.size) != 1 ||
+            EVP_DecryptUpdate(context, to, &n, sealed.data + SEAL_NONCE_BYTES, (int)size) != 1 ||
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) != 1)
+                return -EIO;
+        if (EVP_DecryptFinal_ex(context, to + size, &n) != 1) {
+                OPENSSL_cleanse(to, size);
+                return -EBADMSG;
+        }
+        return 0;
+}
+
+static uint8_t *put_u32(uint8_t *to, uint32_t value) {
+        for (int shift = 24; shift >= 0; shift -= 8)
+                *to++ = (uint8_t)(value >> shift);
+        return to;
+}
+
+static uint8_t *put_bytes(uint8_t *to, struct bytes value) {
+        *to++ = (uint8_t)(value.size >> 8);
+        *to++ = (uint8_t)value.size;
+        if (value.size > 0)
+                memcpy(to, value.data, value.size);
+        return to + value.size;
+}
+
+/* ---- data keys, wrapped ---- */
+
+static struct bytes wrap_associated(uint32_t id, uint8_t to[sizeof WRAP_LABEL + 4]) {
+        uint8_t *end = to;
+
+        memcpy(end, WRAP_LABEL, sizeof WRAP_LABEL);
+        end = put_u32(end + sizeof WRAP_LABEL, id);
+        return BYTES(to, (size_t)(end - to));
+}
+
+static int data_key_wrap(const uint8_t wrapping[KEY_BYTES], const struct data_key *key,
+                         uint8_t ret[WRAPPED_KEY_BYTES]) {
+        uint8_t associated[sizeof WRAP_LABEL + 4];
+
+        return gcm_seal(wrapping, wrap_associated(key->id, associated), BYTES(key->key, KEY_BYTES), ret);
+}
+
+static int data_key_unwrap(const uint8_t wrapping[KEY_BYTES], struct bytes wrapped, struct data_key *key) {
+        uint8_t associated[sizeof WRAP_LABEL + 4];
+
+        if (wrapped.size != WRAPPED_KEY_BYTES)
+                return -EBADMSG;
+        return gcm_open(wrapping, wrap_associated(key->id, associated), wrapped, key->key);
+}
+
+/* The check value is a sealed constant: it tells a wrong key-encryption key from a damaged row. */
+static int check_value(const uint8_t wrapping[KEY_BYTES], uint8_t ret[WRAPPED_KEY_BYTES]) {
+        static const uint8_t constant[KEY_BYTES];
+
+        return gcm_seal(wrapping, BYTES(CHECK_LABEL, sizeof CHECK_LABEL), BYTES(constant, KEY_BYTES), ret);
+}
+
+static bool check_opens(const uint8_t wrapping[KEY_BYTES], struct bytes check) {
+        uint8_t constant[KEY_BYTES];
+
+        return check.size == WRAPPED_KEY_BYTES &&
+               gcm_open(wrapping, BYTES(CHECK_LABEL, sizeof CHECK_LABEL), check, constant) == 0;
+}
+
+int seal_check_value(struct seal *seal, uint8_t ret[WRAPPED_KEY_BYTES]) {
+        return check_value(seal->keys->wrapping, ret);
+}
+
+/* After a rollback the store may be under the key of before again. */
+static bool choose_wrapping(struct seal_keys *keys, struct bytes check) {
+        uint8_t other[KEY_BYTES];
+
+        if (check_opens(keys->wrapping, check))
+                return true;
+        if (!keys->has_before || !check_opens(keys->wrapping_before, check))
+                return false;
+        memcpy(other, keys->wrapping, KEY_BYTES);
+        memcpy(keys->wrapping, keys->wrapping_before, KEY_BYTES);
+        memcpy(keys->wrapping_before, other, KEY_BYTES);
+        OPENSSL_cleanse(other, sizeof other);
+        return true;
+}
+
+static int read_check(struct store *store) {
+        _cleanup_(query_end) struct query q = query_new(store, "SELECT key_check FROM meta WHERE id = 1");
+        int r = query_step(&q);
+
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return -EUCLEAN;
+        return choose_wrapping(store->seal.keys, query_get_blob(&q)) ? 0 : -EKEYREJECTED;
+}
+
+int seal_load(struct store *store) {
+        struct seal_keys *keys = store->seal.keys;
+        int r = read_check(store);
+
+        if (r < 0)
+                return r;
+
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT id, sealed, wrapped FROM data_key ORDER BY id LIMIT 33");
+        keys->count = 0;
+        while ((r = query_step(&q)) > 0) {
+                struct data_key *key = &keys->data[keys->count];
+
+                if (keys->count == DATA_KEYS_MAX)
+                        return -EUCLEAN;
+                key->id = (uint32_t)query_get_int(&q);
+                key->sealed = (uint64_t)query_get_int(&q);
+                if (data_key_unwrap(keys->wrapping, query_get_blob(&q), key) < 0)
+                        return -EUCLEAN;
+                keys->count++;
+        }
+        if (r == 0 && (q.error < 0 || keys->count == 0))
+                r = -EUCLEAN;
+        return r;
+}
+
+int seal_reload(struct store *store) {
+        return store->seal.is_dirty ? seal_load(store) : 0;
+}
+
+void seal_settled(struct seal *seal) {
+        seal->is_dirty = false;
+        seal->keys->has_before = false;
+        OPENSSL_cleanse(seal->keys->wrapping_before, KEY_BYTES);
+}
+
+int store_data_key_rotate(struct store *store, const struct moment *now) {
+        struct seal_keys *keys = store->seal.keys;
+        struct data_key *key = &keys->data[keys->count];
+        uint8_t wrapped[WRAPPED_KEY_BYTES];
+        int r;
+
+        if (keys->count == DATA_KEYS_MAX)
+                return -E2BIG; /* store_reseal_some() drops the old ones */
+        key->id = keys->count > 0 ? keys->data[keys->count - 1].id + 1 : 1;
+        key->sealed = 0;
+        if (RAND_priv_bytes(key->key, KEY_BYTES) != 1)
+                return -EIO;
+        r = data_key_wrap(keys->wrapping, key, wrapped);
+        if (r < 0)
+                return r;
+
+        _cleanup_(query_end) struct query q =
+                query_new(store, "INSERT INTO data_key (id, wrapped, made_wall, made_powered, made_quality, sealed)"
+                                 " VALUES (?, ?, ?, ?, ?, 0)");
+        query_put_int(&q, key->id);
+        query_put_blob(&q, BYTES(wrapped, sizeof wrapped));
+        query_put_moment(&q, now);
+        r = query_run(&q);
+        if (r < 0)
+                return r;
+        store->seal.is_dirty = true;
+        keys->count++;
+        return 0;
+}
+
+static int write_wrapped(struct store *store, const struct data_key *key) {
+        uint8_t wrapped[WRAPPED_KEY_BYTES];
+        int r = data_key_wrap(store->seal.keys->wrapping, key, wrapped);
+
+        if (r < 0)
+                return r;
+        _cleanup_(query_end) struct query q = query_new(store, "UPDATE data_key SET wrapped = ? WHERE id = ?");
+        query_put_blob(&q, BYTES(wrapped, sizeof wrapped));
+        query_put_int(&q, key->id);
+        return query_run(&q);
+}
+
+int store_rewrap(struct store *store, struct bytes new_key_encryption_key) {
+        struct seal_keys *keys = store->seal.keys;
+        uint8_t check[WRAPPED_KEY_BYTES];
+        int r;
+
+        if (new_key_encryption_key.size != KEY_BYTES)
+                return -EINVAL;
+        /* A second replacement in one turn: what a rollback needs is still the first. */
+        if (!keys->has_before)
+                memcpy(keys->wrapping_before, keys->wrapping, KEY_BYTES);
+        keys->has_before = true;
+        memcpy(keys->wrapping, new_key_encryption_key.data, KEY_BYTES);
+        store->seal.is_dirty = true;
+
+        r = check_value(keys->wrapping, check);
+        for (size_t i = 0; r >= 0 && i < keys->count; i++)
+                r = write_wrapped(store, &keys->data[i]);
+        if (r < 0)
+                return r;
+
+        _cleanup_(query_end) struct query q = query_new(store, "UPDATE meta SET key_check = ? WHERE id = 1");
+        query_put_blob(&q, BYTES(check, sizeof check));
+        r = query_run(&q);
+        return r < 0 ? r : 0;
+}
+
+/* ---- secrets, sealed ---- */
+
+static int secret_associated(const struct seal_context *context, uint32_t key, uint8_t to[ASSOCIATED_MAX],
+                             struct bytes *ret) {
+        uint8_t *end = to;
+
+        if (context->device.size > NAME_MAX_BYTES || context->name.size > NAME_MAX_BYTES)
+                return -EINVAL;
+        memcpy(end, SEAL_LABEL, sizeof SEAL_LABEL);
+        end = put_u32(end + sizeof SEAL_LABEL, key);
+        end = put_bytes(end, context->device);
+        end = put_bytes(end, context->name);
+        *end++ = context->kind;
+        end = put_u32(end, context->generation);
+        *ret = BYTES(to, (size_t)(end - to));
+        return 0;
+}
+
+/* The count is written with each use: an accountable key is retired in time even if it took years. */
+static int count_sealing(struct store *store, struct data_key *key) {
+        _cleanup_(query_end) struct query q = query_new(store, "UPDATE data_key SET sealed = ? WHERE id = ?");
+
+        query_put_int(&q, (int64_t)++key->sealed);
+        query_put_int(&q, key->id);
+        return query_run(&q);
+}
+
+int seal_put(struct store *store, const struct seal_context *context, struct bytes secret,
+             struct buffer *ret, uint32_t *ret_key) {
+        struct seal_keys *keys = store->seal.keys;
+        uint8_t storage[ASSOCIATED_MAX], *to;
+        struct bytes associated;
+        struct data_key *key;
+        int r;
+
+        if (keys->count == 0)
+                return -EIO; /* reading them again after a rollback has failed */
+        if (keys->data[keys->count - 1].sealed >= SEALS_PER_KEY) {
+                r = store_data_key_rotate(store, &MOMENT_NONE);
+                if (r < 0)
+                        return r;
+        }
+        key = &keys->data[keys->count - 1];
+        r = secret_associated(context, key->id, storage, &associated);
+        if (r < 0)
+                return r;
+        r = count_sealing(store, key);
+        if (r < 0)
+                return r;
+
+        to = buffer_reserve(ret, secret.size + SEAL_OVERHEAD);
+        *to = SEAL_FORMAT;
+        r = gcm_seal(key->key, associated, secret, put_u32(to + 1, key->id));
+        if (r < 0)
+                return r;
+        ret->size += secret.size + SEAL_OVERHEAD;
+        *ret_key = key->id;
+        return 0;
+}
+
+static const struct data_key *data_key_find(const struct seal_keys *keys, uint32_t id) {
+        for (size_t i = 0; i < keys->count; i++)
+                if (keys->data[i].id == id)
+                        return &keys->data[i];
+        return NULL;
+}
+
+int seal_open(struct store *store, const struct seal_context *context, struct bytes sealed,
+              struct buffer *ret) {
+        const size_t header = 1 + 4;
+        uint8_t storage[ASSOCIATED_MAX];
+        const struct data_key *key;
+        struct bytes associated;
+        uint8_t *to;
+        uint32_t id;
+        int r;
+
+        if (sealed.size < SEAL_OVERHEAD || sealed.data[0] != SEAL_FORMAT)
+                return -EBADMSG;
+        id = (uint32_t)sealed.data[1] << 24 | (uint32_t)sealed.data[2] << 16 | (uint32_t)sealed.data[3] << 8 |
+             sealed.data[4];
+        key = data_key_find(store->seal.keys, id);
+        if (!key)
+                return -EBADMSG;
+        r = secret_associated(context, id, storage, &associated);
+        if (r < 0)
+                return r;
+
+        to = buffer_reserve(ret, sealed.size);
+        r = gcm_open(key->key, associated, BYTES(sealed.data + header, sealed.size - header), to);
+        if (r < 0)
+                return r;
+        ret->size += sealed.size - SEAL_OVERHEAD;
+        return 0;
+}
+
+int seal_drop_unused(struct store *store) {
+        struct seal_keys *keys = store->seal.keys;
+
+        while (keys->count > 1) {
+                _cleanup_(query_end) struct query q = query_new(store, "DELETE FROM data_key WHERE id = ?");
+                int r;
+
+                store->seal.is_dirty = true;
+                query_put_int(&q, keys->data[0].id);
+                r = query_run(&q);
+                if (r < 0)
+                        return r;
+                memmove(&keys->data[0], &keys->data[1], (keys->count - 1) * sizeof keys->data[0]);
+                OPENSSL_cleanse(&keys->data[--keys->count], sizeof keys->data[0]);
+        }
+        return 0;
+}
+
+uint32_t seal_current_key(const struct seal *seal) {
+        return seal->keys->count > 0 ? seal->keys->data[seal->keys->count - 1].id : 0;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Opening, creating and closing the store; connections; what SQLite's results mean to the caller.
+ *
+ * A new store is made beside its place and renamed into it when it is whole, so that a power cut
+ * leaves either none or a good one, and a file that is there but empty is damage. */
+
+#include "store/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PATH_BYTES 4096
+
+int store_error(sqlite3 *db, int rc) {
+        int system = db ? sqlite3_system_errno(db) : 0;
+
+        switch (rc) {
+        case SQLITE_OK:
+        case SQLITE_ROW:
+        case SQLITE_DONE:
+                return 0;
+        case SQLITE_CONSTRAINT_PRIMARYKEY:
+        case SQLITE_CONSTRAINT_UNIQUE:
+        case SQLITE_CONSTRAINT_ROWID:
+                return -EEXIST;
+        case SQLITE_IOERR_SHMSIZE: /* the index of the -wal could not grow */
+                return -ENOSPC;
+        case SQLITE_IOERR_NOMEM:
+                oom();
+        }
+        switch (rc & 0xff) {
+        case SQLITE_NOMEM:
+                oom();
+        case SQLITE_FULL:
+                return -ENOSPC;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+                return -EUCLEAN;
+        case SQLITE_CONSTRAINT:
+        case SQLITE_MISMATCH:
+                return -EINVAL;
+        case SQLITE_TOOBIG:
+                return -EMSGSIZE;
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+                return -EBUSY;
+        case SQLITE_READONLY:
+                return -EROFS;
+        case SQLITE_IOERR:
+                return system == ENOSPC || system == EDQUOT ? -ENOSPC : -EIO;
+        case SQLITE_CANTOPEN:
+                return system > 0 ? -system : -EIO;
+        default:
+                return -EIO;
+        }
+}
+
+int connection_run(sqlite3 *db, const char *sql) {
+        return store_error(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
+}
+
+int connection_number(sqlite3 *db, const char *sql, int64_t *ret) {
+        sqlite3_stmt *statement;
+        int rc;
+
+        rc = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
+        if (rc != SQLITE_OK)
+                return store_error(db, rc);
+        rc = sqlite3_step(statement);
+        if (rc == SQLITE_ROW)
+                *ret = sqlite3_column_int64(statement, 0);
+        sqlite3_finalize(statement);
+        if (rc == SQLITE_DONE)
+                return -ENOENT;
+        return store_error(db, rc);
+}
+
+/* Nothing is spilled into the -wal before a commit: only then may its end move, and only a commit may
+ * start it over. Nothing is written outside the store's own files. */
+int connection_open(const char *path, const char *vfs, int flags, sqlite3 **ret) {
+        int rc = sqlite3_open_v2(path, ret, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
+
+        if (rc != SQLITE_OK)
+                return store_error(*ret, rc);
+        sqlite3_busy_timeout(*ret, 5000);
+        sqlite3_db_config(*ret, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        sqlite3_db_config(*ret, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        sqlite3_db_config(*ret, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+        sqlite3_db_config(*ret, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+        sqlite3_db_config(*ret, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        sqlite3_wal_autocheckpoint(*ret, 0);
+        return connection_run(*ret, "PRAGMA cache_spill = OFF; PRAGMA temp_store = MEMORY;"
+                                    "PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
+                                    "PRAGMA cell_size_check = ON");
+}
+
+static int suffixed(char to[PATH_BYTES], const char *path, const char *suffix) {
+        return snprintf(to, PATH_BYTES, "%s%s", path, suffix) < PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
+static int file_problem(const struct store *store, struct problem *problem, int error, const char *what) {
+        return problem_set(problem, CODE_INTERNAL, -error, "store does not open", "%s: %s: %s", store->path,
+                           what, strerror(-error));
+}
+
+/* The database file itself cannot carry our lock: closing a descriptor of it would drop SQLite's. */
+static int take_lock(struct store *store, struct problem *problem) {
+        struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        char path[PATH_BYTES];
+        int r;
+
+        r = suffixed(path, store->path, ".lock");
+        if (r < 0)
+                return file_problem(store, problem, r, "lock file");
+        store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (store->lock_fd < 0)
+                return file_problem(store, problem, -errno, "lock file");
+        if (fcntl(store->lock_fd, F_OFD_SETLK, &whole) < 0) {
+                if (errno == EAGAIN || errno == EACCES)
+                        return problem_set(problem, CODE_INTERNAL, EBUSY, "store in use",
+                                           "%s is open in another process", store->path);
+                return file_problem(store, problem, -errno, "lock file");
+        }
+        return 0;
+}
+
+/* ---- a new store ---- */
+
+static int fill_new(struct store *store) {
+        char sql[64];
+        int r;
+
+        r = schema_apply(store->db, schema_migrations, ELEMENTS(schema_migrations));
+        if (r < 0)
+                return r;
+        snprintf(sql, sizeof sql, "PRAGMA application_id = %d", STORE_APPLICATION_ID);
+        r = connection_run(store->db, sql);
+        if (r < 0)
+                return r;
+        r = meta_create(store);
+        if (r < 0)
+                return r;
+        r = store_data_key_rotate(store, &MOMENT_NONE);
+        if (r < 0)
+                return r;
+        return store_commit(store, NULL);
+}
+
+static void remove_unfinished(const char *unfinished) {
+        static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
+        char path[PATH_BYTES];
+
+        for (size_t i = 0; i < ELEMENTS(suffixes); i++)
+                if (suffixed(path, unfinished, suffixes[i]) == 0)
+                        (void)unlink(path); /* mostly there is none */
+}
+
+static int sync_file(const char *path) {
+        int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW), r;
+
+        if (fd < 0)
+                return -errno;
+        r = fsync(fd) < 0 ? -errno : 0;
+        close(fd);
+        return r;
+}
+
+static int make_at(struct store *store, const char *path) {
+        int fd, r;
+
+        /* SQLite takes over the mode, for the -wal and -shm as well. */
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        close(fd);
+        r = connection_open(path, NULL, SQLITE_OPEN_READWRITE, &store->db);
+        if (r == 0)
+                r = connection_run(store->db, "PRAGMA synchronous = FULL");
+        if (r == 0)
+                r = fill_new(store);
+        if (r == 0)
+                r = connection_run(store->db, "PRAGMA journal_mode = WAL");
+        /* Now the -wal, which has taken this last change alone, may go. */
+        sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+        query_cache_clear(store);
+        sqlite3_close(store->db);
+        store->db = NULL;
+        store->turn = 0;
+        return r < 0 ? r : sync_file(path);
+}
+
+static int create(struct store *store, struct problem *problem) {
+        char unfinished[PATH_BYTES];
+        int r;
+
+        r = suffixed(unfinished, store->path, ".new");
+        if (r < 0)
+                return file_problem(store, problem, r, "creating it");
+        remove_unfinished(unfinished);
+        r = make_at(store, unfinished);
+        if (r == 0 && rename(unfinished, store->path) < 0)
+                r = -errno;
+        if (r < 0) {
+                remove_unfinished(unfinished);
+                return file_problem(store, problem, r, "creating it");
+        }
+        return 0; /* the directory is flushed with the barrier's set-up, before anything leaves */
+}
+
+static int open_in_memory(struct store *store, struct problem *problem) {
+        int r;
+
+        store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        r = store->event_fd < 0 ? -errno : 0;
+        if (r == 0)
+                r = connection_open(":memory:", NULL, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, &store->db);
+        if (r == 0)
+                r = fill_new(store);
+        store->turn = 0;
+        return r < 0 ? file_problem(store, problem, r, "in memory") : 0;
+}
+
+/* ---- an existing store ---- */
+
+static int look_at_files(const struct store *store, bool *ret_exists, struct problem *problem) {
+        char wal[PATH_BYTES];
+        struct stat st;
+        int r;
+
+        r = suffixed(wal, store->path, "-wal");
+        if (r < 0)
+                return file_problem(store, problem, r, "-wal file");
+        *ret_exists = lstat(store->path, &st) == 0;
+        if (*ret_exists) {
+                if (!S_ISREG(st.st_mode))
+                        return file_problem(store, problem, S_ISLNK(st.st_mode) ? -ELOOP : -EINVAL,
+                                            "must be a regular file");
+                if (st.st_size == 0)
+                        return problem_set(problem, CODE_INTERNAL, EUCLEAN, "store corrupt",
+                                           "%s is empty. It was left untouched: restore a backup, or remove "
+                                           "it to begin anew",
+                                           store->path);
+                return 0;
+        }
+        if (errno != ENOENT)
+                return file_problem(store, problem, -errno, "looking at it");
+        /* A new file would meet the records of the old one. */
+        if (lstat(wal, &st) == 0 && st.st_size > 0)
+                return problem_set(problem, CODE_INTERNAL, EUCLEAN, "store corrupt",
+                                   "%s is missing but its -wal file is there. That was left untouched: "
+                                   "restore a backup, or remove it to begin anew",
+                                   store->path);
+        return 0;
+}
+
+/* A core that ended over a failed flush leaves pages in memory that are not on the disk but look clean.
+ * What is read from here on must be what the disk holds. */
+static int forget_cached_wal(const struct store *store) {
+        char wal[PATH_BYTES];
+        int fd, r;
+
+        r = suffixed(wal, store->path, "-wal");
+        if (r < 0)
+                return r;
+        fd = open(wal, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        r = fdatasync(fd) < 0 ? -errno : 0;
+        if (r == 0)
+                r = -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        close(fd);
+        return r;
+}
+
+static int open_for_work(struct store *store, const struct store_options *options, struct problem *problem) {
+        int64_t pages;
+        int r;
+
+        r = connection_open(store->path, NULL, SQLITE_OPEN_READWRITE, &store->db);
+        if (r == 0)
+                r = connection_run(store->db, "PRAGMA journal_mode = WAL");
+        if (r == 0)
+                r = connection_number(store->db, "PRAGMA page_count", &pages); /* opens the -wal */
+        if (r == 0)
+                r = schema_apply(store->db, schema_migrations, ELEMENTS(schema_migrations));
+        if (r == 0)
+                r = barrier_new(store->path, options->checkpoint_bytes, options->hooks, &store->barrier);
+        return r < 0 ? file_problem(store, problem, r, "opening it") : 0;
+}
+
+static int open_file(struct store *store, const struct store_options *options, struct problem *problem) {
+        bool exists;
+        int r;
+
+        r = take_lock(store, problem);
+        if (r < 0)
+                return r;
+        r = look_at_files(store, &exists, problem);
+        if (r < 0)
+                return r;
+        if (!exists) {
+                r = create(store, problem);
+                if (r < 0)
+                        return r;
+        }
+        r = forget_cached_wal(store);
+        if (r < 0)
+                return file_problem(store, problem, r, "-wal file");
+        r = probe(store, problem);
+        if (r < 0)
+                return r;
+        return open_for_work(store, options, problem);
+}
+
+int store_open(const struct store_options *options, struct store **ret, struct problem *problem) {
+        _cleanup_(store_closep) struct store *store = xcalloc(1, sizeof *store);
+        int r;
+
+        store->lock_fd = -1;
+        store->event_fd = -1;
+        store->path = xstrdup(options->in_memory ? ":memory:" : options->path);
+        r = seal_init(&store->seal, options->key_encryption_key);
+        if (r < 0)
+                return problem_set(problem, CODE_INTERNAL, -r, "no sealing key",
+                                   "the sealing key must be %d bytes, not %zu", KEY_BYTES,
+                                   options->key_encryption_key.size);
+
+        r = options->in_memory ? open_in_memory(store, problem) : open_file(store, options, problem);
+        if (r < 0)
+                return r;
+        *ret = store;
+        store = NULL;
+        return 0;
+}
+
+struct store *store_close(struct store *store) {
+        if (!store)
+                return NULL;
+        if (store->db) {
+                store_rollback(store);
+                query_cache_clear(store);
+                sqlite3_close(store->db);
+        }
+        barrier_free(store->barrier);
+        seal_done(&store->seal);
+        if (store->event_fd >= 0)
+                close(store->event_fd);
+        if (store->lock_fd >= 0)
+                close(store->lock_fd);
+        free(store->path);
+        free(store);
+        return NULL;
+}
+
+void store_closep(struct store **store) {
+        *store = store_close(*store);
+}
+
+/* ---- the barrier, as the others see it ---- */
+
+int store_barrier_fd(const struct store *store) {
+        return store->barrier ? barrier_event_fd(store->barrier) : store->event_fd;
+}
+
+uint64_t store_barrier_passed(struct store *store) {
+        uint64_t count;
+
+        /* Emptied first: what is published after the look makes it readable again. */
+        (void)!read(store_barrier_fd(store), &count, sizeof count);
+        return store->barrier ? barrier_passed(store->barrier) : store->turn;
+}
+
+int store_barrier_error(const struct store *store) {
+        return store->barrier ? barrier_error(store->barrier) : 0;
+}
+
+int store_barrier_wait(struct store *store, uint64_t turn) {
+        if (!store->barrier)
+                return turn > store->turn ? -EINVAL : 0;
+        return barrier_wait(store->barrier, turn);
+}
+
+void store_statistics(struct store *store, struct store_statistics *ret) {
+        *ret = (struct store_statistics){ .commits = store->turn, .flushes = store->turn };
+        if (store->barrier)
+                barrier_statistics(store->barrier, ret);
+}
