@@ -69,7 +69,7 @@ $(BUILD)/obj/%.o: %.c Makefile
 
 $(ARCHIVE): $(OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	ar qcs $@ $^
 
 # The archive's engine_io.o must be part of the daemon whatever order the linker looks in: it defines
 # the system calls that libcoap is to meet.
@@ -111,7 +111,7 @@ $(BUILD)/fuzz/obj/%.o: %.c Makefile
 	clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
 $(BUILD)/fuzz/libgatewayd.a: $(FUZZ_OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	ar qcs $@ $^
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libgatewayd.a
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer $< $(BUILD)/fuzz/libgatewayd.a $(LIBS) -o $@
