@@ -26,6 +26,12 @@ int identity_connected(struct turn *turn, struct bytes identity, bool has_forwar
  * -EACCES: revoked, ended, removed, or older than max_session: the session must be evicted. */
 int identity_refresh(struct turn *turn, struct identity *identity, const struct moment *connected);
 
+/* Affirming evidence under the device's attestation key came in this session: where the session's key is
+ * in doubt (retiring, compromised, a factory key that was replaced) and the policy says `attest`, /cred
+ * opens again, in this session only, so that whoever else holds the key gains nothing by it. For
+ * evidence/attest.c, after appraisal_apply(). Does nothing for a key in good standing. */
+int identity_attested(struct turn *turn, const struct identity *from);
+
 /* ---- lifecycle.c: pure ---- */
 
 /* May this identity use this resource with this method now? 0, or -EACCES with the reason (4.03).
@@ -55,13 +61,16 @@ struct registration {
  * `warning` (256 characters, empty if none). */
 int registry_add(struct turn *turn, const struct registration *registration, char *warning, struct problem *problem);
 int registry_remove(struct turn *turn, const char *id, struct problem *problem);
+/* For good: all secrets are wiped, id and keys stay refused. 1 changed, 0 it was revoked already. */
 int registry_revoke(struct turn *turn, const char *id, const char *reason, struct problem *problem);
-/* Opens the technician's reset window for so many seconds. */
+/* Opens the technician's reset window for so many seconds (1 to 7 days' worth). -EPERM where the profile
+ * says `refuse` or the device is revoked. */
 int registry_reset(struct turn *turn, const char *id, int64_t window_sec, struct problem *problem);
 /* Rotation now, whatever the schedule says; `is_compromised`: the old keys prove nothing any more (since
  * `since`, wall seconds; 0: all). */
 int registry_rotate(struct turn *turn, const char *id, bool is_compromised, unix_sec since, struct problem *problem);
-/* Lifts quarantine, restriction, conflict. */
+/* Lifts quarantine, restriction, conflict. 1 changed, 0 there was nothing to lift; -EPERM for what it does
+ * not lift (revoked, compromised). */
 int registry_release(struct turn *turn, const char *id, struct problem *problem);
 
 /* ---- import.c: CSV and JSON into registrations ---- */

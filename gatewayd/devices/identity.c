@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* From the bytes of a PSK identity to a credential: at the handshake's question, at its completion, and
+ * at every request, each time as the store has it now. */
+
+#include <errno.h>
+#include <stdarg.h>
+
+#include "gatewayd/devices/lifecycle.h"
+#include "gatewayd/devices/proof.h"
+#include "gatewayd/keys/grant.h"
+
+#define REASON_MAX 160
+
+static _printf_(3, 4) int refuse(char *reason, int error, const char *format, ...) {
+        va_list arguments;
+
+        if (!reason)
+                return error;
+        va_start(arguments, format);
+        vsnprintf(reason, REASON_MAX, format, arguments);
+        va_end(arguments);
+        return error;
+}
+
+/* One indexed read finds kids and device ids alike: a factory key's identity is its device's id, and no
+ * kid ever equals one. The CBOR form holds a kid only. */
+static int find_credential(struct turn *turn, struct bytes identity, struct credential *ret) {
+        char kid[DEVICE_ID_MAX + 1];
+        int r;
+
+        r = credential_get(turn->store, identity, ret);
+        if (r != -ENOENT)
+                return r;
+        if (grant_identity_kid(identity, kid, sizeof kid) < 0)
+                return -ENOENT;
+        r = credential_get(turn->store, bytes_of(kid), ret);
+        return r >= 0 && ret->kind != CREDENTIAL_PSK ? -ENOENT : r;
+}
+
+/* The key may complete a handshake at all. What it then opens is lifecycle.c's. */
+static int check_key(const struct credential *credential, char *reason) {
+        if (credential->kind == CREDENTIAL_FACTORY)
+                return 0;
+        switch (credential->state) {
+        case KEY_PRE_ACTIVE:
+        case KEY_ACTIVE:
+        case KEY_RETIRING:
+        case KEY_COMPROMISED:
+                return 0;
+        case KEY_DEACTIVATED:
+        case KEY_DESTROYED:
+                break;
+        }
+        return refuse(reason, -EACCES, "key %s of device %s has ended (%s)", credential->identity,
+                      credential->device, key_state_name(credential->state));
+}
+
+static int check_device(struct turn *turn, const struct device *device, const struct profile **ret_profile,
+                        char *reason) {
+        if (device->standing == STANDING_REVOKED)
+                return refuse(reason, -EACCES, "device %s is revoked", device->id);
+        *ret_profile = config_profile(turn->config, device->profile);
+        if (!*ret_profile)
+                return refuse(reason, -EACCES, "profile %s of device %s is not in the configuration",
+                              device->profile, device->id);
+        return 0;
+}
+
+/* Reads credential, device and profile, and refuses what may not shake hands. */
+static int identify(struct turn *turn, struct bytes identity, bool has_forward_secrecy, struct device *ret_device,
+                    struct credential *ret_credential, const struct profile **ret_profile, char *reason) {
+        int r;
+
+        r = find_credential(turn, identity, ret_credential);
+        if (r == -ENOENT)
+                return refuse(reason, r, "unknown identity");
+        if (r < 0)
+                return refuse(reason, r, "the store could not be read: %s", strerror(-r));
+        r = device_get(turn->store, bytes_of(ret_credential->device), ret_device);
+        if (r < 0)
+                return refuse(reason, r, "device %s could not be read: %s", ret_credential->device, strerror(-r));
+        r = check_device(turn, ret_device, ret_profile, reason);
+        if (r < 0)
+                return r;
+        r = check_key(ret_credential, reason);
+        if (r < 0)
+                return r;
+        if (!has_forward_secrecy && (*ret_profile)->forward_secrecy == FORWARD_SECRECY_REQUIRE)
+                return refuse(reason, -EACCES, "profile %s demands a cipher suite with (EC)DHE", (*ret_profile)->name);
+        return 0;
+}
+
+int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secrecy, struct credential *ret,
+                 struct secret *ret_key, char *reason) {
+        const struct profile *profile;
+        struct device device;
+        int r;
+
+        r = identify(turn, identity, has_forward_secrecy, &device, ret, &profile, reason);
+        if (r < 0)
+                return r;
+        r = credential_secret(turn->store, ret->identity, ret_key);
+        if (r == -ENOENT)
+                return refuse(reason, -EACCES, "key %s of device %s was wiped", ret->identity, device.id);
+        if (r < 0)
+                return refuse(reason, r, "the key of device %s could not be opened: %s", device.id, strerror(-r));
+        return 0;
+}
+
+int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
+                       bool begun_before_proof, struct identity *ret) {
+        struct device *device = &ret->device;
+        struct credential *credential = &ret->credential;
+        int is_changed, r;
+
+        r = identify(turn, identity, has_forward_secrecy, device, credential, &ret->profile, NULL);
+        if (r == -ENOENT)
+                return -EACCES; /* removed since the handshake's question */
+        if (r < 0)
+                return r;
+        ret->has_forward_secrecy = has_forward_secrecy;
+        is_changed = proof_take(turn, device, credential, ret->profile, begun_before_proof);
+        if (is_changed < 0)
+                return is_changed;
+
+        device->last_seen = turn->now;
+        device->handshakes++;
+        if (!has_forward_secrecy)
+                device->handshakes_without_fs++;
+        credential->last_used = turn->now;
+        credential->handshakes++;
+        r = credential_update(turn->store, credential);
+        if (r < 0)
+                return r;
+        r = device_update(turn->store, device);
+        if (r < 0)
+                return r;
+        return is_changed ? schedule_device(turn, device) : 0;
+}
+
+int identity_refresh(struct turn *turn, struct identity *identity, const struct moment *connected) {
+        int r;
+
+        r = credential_get(turn->store, bytes_of(identity->credential.identity), &identity->credential);
+        if (r < 0)
+                return r == -ENOENT ? -EACCES : r;
+        r = device_get(turn->store, bytes_of(identity->credential.device), &identity->device);
+        if (r < 0)
+                return r == -ENOENT ? -EACCES : r;
+        r = check_device(turn, &identity->device, &identity->profile, NULL);
+        if (r < 0)
+                return r;
+        r = check_key(&identity->credential, NULL);
+        if (r < 0)
+                return r;
+        return moment_powered_age(&turn->now, connected) >= identity->profile->max_session_sec ? -EACCES : 0;
+}
+
+int identity_attested(struct turn *turn, const struct identity *from) {
+        struct credential credential;
+        int r;
+
+        r = credential_get(turn->store, bytes_of(from->credential.identity), &credential);
+        if (r < 0)
+                return r;
+        /* A key in good standing needs no such help; its session mark has another meaning before proof. */
+        if (credential.state == KEY_ACTIVE || credential.state == KEY_PRE_ACTIVE)
+                return 0;
+        credential.session = from->session;
+        turn_effect(turn, EFFECT_NOTIFY_ME, credential.device, NULL);
+        return credential_update(turn->store, &credential);
+}

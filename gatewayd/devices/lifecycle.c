@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* May this identity use this resource now? PROTOCOL.md's table "Who is talking", as a pure function of
+ * the device's row, the credential's row and the profile. */
+
+#include "gatewayd/devices/lifecycle.h"
+
+#include <errno.h>
+
+/* Sets of resources, as the table's right column has them. */
+#define MAY(resource) (1u << (resource))
+#define MAY_BASICS (MAY(RESOURCE_CORE) | MAY(RESOURCE_ME) | MAY(RESOURCE_RATS))
+#define MAY_ALL (MAY_BASICS | MAY(RESOURCE_TIME) | MAY(RESOURCE_CRED))
+
+struct terms {
+        unsigned may;
+        const char *why_not; /* for what is not in `may` */
+};
+
+const char *standing_name(enum standing standing) {
+        switch (standing) {
+        case STANDING_REGISTERED:
+                return "registered";
+        case STANDING_OPERATIONAL:
+                return "operational";
+        case STANDING_RESTRICTED:
+                return "restricted";
+        case STANDING_QUARANTINED:
+                return "quarantined";
+        case STANDING_REVOKED:
+                return "revoked";
+        case STANDING_NEEDS_VISIT:
+                return "needs-visit";
+        }
+        return "unknown";
+}
+
+const char *key_state_name(enum key_state state) {
+        switch (state) {
+        case KEY_PRE_ACTIVE:
+                return "pre-active";
+        case KEY_ACTIVE:
+                return "active";
+        case KEY_RETIRING:
+                return "retiring";
+        case KEY_DEACTIVATED:
+                return "deactivated";
+        case KEY_COMPROMISED:
+                return "compromised";
+        case KEY_DESTROYED:
+                return "destroyed";
+        }
+        return "unknown";
+}
+
+bool lifecycle_window_is_open(const struct device *device, const struct moment *now) {
+        if (device->window_until_powered == 0 || now->powered_sec >= device->window_until_powered)
+                return false;
+        /* Powered-on time stands still while the gateway is off; the technician's hour does not. */
+        return !now->wall_trusted || device->window_until_wall == 0 || now->wall < device->window_until_wall;
+}
+
+bool lifecycle_can_attest(const struct device *device, const struct profile *profile) {
+        return profile->attestation != ATTESTATION_NONE && device->attestation_key_size > 0;
+}
+
+static enum cred_terms closed(char *reason, const char *text) {
+        if (reason)
+                snprintf(reason, 160, "%s", text);
+        return CRED_CLOSED;
+}
+
+static enum cred_terms attested(char *reason, const char *text) {
+        if (reason)
+                snprintf(reason, 160, "%s: give evidence (/rats) in this session first", text);
+        return CRED_ATTESTED;
+}
+
+/* A key whose successor was proven. */
+static enum cred_terms retiring_terms(const struct lifecycle_view *view, char *reason) {
+        switch (view->profile->on_conflict) {
+        case CONFLICT_ALLOW:
+                return CRED_OPEN;
+        case CONFLICT_ATTEST:
+                return attested(reason, "a newer key of this device is in use");
+        case CONFLICT_QUARANTINE:
+                break;
+        }
+        return closed(reason, "a newer key of this device is in use; an operator must release or reset the device");
+}
+
+/* The factory key of a device that has been operational. */
+static enum cred_terms spent_factory_terms(const struct lifecycle_view *view, char *reason) {
+        switch (view->profile->on_factory_key) {
+        case FACTORY_ATTEST:
+                return attested(reason, "the factory key was replaced");
+        case FACTORY_WINDOW:
+                return closed(reason, "the factory key was replaced; ask the operator for gatewayctl device reset");
+        case FACTORY_REFUSE:
+                break;
+        }
+        return closed(reason, "the factory key was replaced and the profile refuses it");
+}
+
+enum cred_terms lifecycle_cred_terms(const struct lifecycle_view *view, const struct moment *now, char *reason) {
+        bool is_factory = view->credential->kind == CREDENTIAL_FACTORY;
+
+        if (is_factory && view->profile->on_factory_key != FACTORY_REFUSE &&
+            lifecycle_window_is_open(view->device, now))
+                return CRED_OPEN;
+        if (is_factory && view->factory_spent)
+                return spent_factory_terms(view, reason);
+        switch (view->credential->state) {
+        case KEY_PRE_ACTIVE:
+        case KEY_ACTIVE:
+                return CRED_OPEN;
+        case KEY_RETIRING:
+                return retiring_terms(view, reason);
+        case KEY_COMPROMISED:
+                if (lifecycle_can_attest(view->device, view->profile))
+                        return attested(reason, "this key is compromised");
+                return closed(reason, "this key is compromised; the device needs a visit");
+        case KEY_DEACTIVATED:
+        case KEY_DESTROYED:
+                break;
+        }
+        return closed(reason, "this key has ended");
+}
+
+/* What the key itself opens, before the device's standing narrows it. */
+static struct terms key_terms(const struct lifecycle_view *view, const struct moment *now, char *reason) {
+        const struct credential *credential = view->credential;
+        enum cred_terms cred = lifecycle_cred_terms(view, now, reason);
+        bool is_factory = credential->kind == CREDENTIAL_FACTORY;
+        struct terms terms = { MAY_ALL, reason };
+
+        if (!is_factory && (credential->state == KEY_DEACTIVATED || credential->state == KEY_DESTROYED))
+                return (struct terms){ 0, "this key has ended" };
+        if (is_factory && view->factory_spent && cred != CRED_OPEN)
+                terms.may = view->profile->on_factory_key == FACTORY_ATTEST ? MAY_BASICS : MAY(RESOURCE_CORE);
+        else if (credential->state == KEY_COMPROMISED)
+                terms.may = MAY_BASICS;
+        terms.may &= ~MAY(RESOURCE_CRED);
+        /* provision.c sees to it that it is this session's evidence. */
+        if (cred == CRED_OPEN || (cred == CRED_ATTESTED && credential->session != 0))
+                terms.may |= MAY(RESOURCE_CRED);
+        return terms;
+}
+
+static struct terms standing_terms(const struct lifecycle_view *view, const struct moment *now) {
+        bool is_factory = view->credential->kind == CREDENTIAL_FACTORY;
+
+        switch (view->device->standing) {
+        case STANDING_REGISTERED:
+        case STANDING_OPERATIONAL:
+        case STANDING_RESTRICTED: /* /cred, /me, /rats and /time: the renewal resources are all but EST's enrolment */
+                return (struct terms){ MAY_ALL, "this device is overdue: renewal only" };
+        case STANDING_QUARANTINED:
+                return (struct terms){ MAY_BASICS, "this device is quarantined: /me and /rats only" };
+        case STANDING_NEEDS_VISIT:
+                if (is_factory && lifecycle_window_is_open(view->device, now))
+                        return (struct terms){ MAY_ALL, NULL };
+                return (struct terms){ MAY_BASICS, "this device needs a visit: its keys are compromised" };
+        case STANDING_REVOKED:
+                break;
+        }
+        return (struct terms){ 0, "this device is revoked" };
+}
+
+int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, uint8_t method,
+                     const struct moment *now, struct problem *problem) {
+        char reason[160] = "";
+        struct terms terms;
+
+        (void)method; /* no row of the table depends on it */
+        if (!view->profile)
+                return problem_set(problem, CODE_FORBIDDEN, EACCES, "not allowed",
+                                   "the profile of this device is not in the gateway's configuration");
+        terms = standing_terms(view, now);
+        if (terms.may & MAY(resource))
+                terms = key_terms(view, now, reason);
+        if (terms.may & MAY(resource))
+                return 0;
+        return problem_set(problem, CODE_FORBIDDEN, EACCES, "not allowed", "%s", terms.why_not);
+}

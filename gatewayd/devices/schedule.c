@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The tick: takes the devices that are due from the index, carries out what rotation.c and the
+ * attestation interval say, and writes when each needs the next look. Cost O(due). */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "gatewayd/devices/lifecycle.h"
+#include "gatewayd/devices/steps.h"
+
+/* A quarantined device is asked for evidence this often: that is its way out. */
+#define QUARANTINE_ATTEST_SEC 3600
+/* A device that could not be looked at (its profile is missing, its rows cannot be read) is tried again. */
+#define RETRY_SEC 3600
+
+static const struct due_time never = { INT64_MAX, INT64_MAX };
+
+static int64_t add_capped(int64_t a, int64_t b) {
+        int64_t sum;
+
+        return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+static struct due_time due_after(const struct moment *then, int64_t after_sec) {
+        return (struct due_time){ add_capped(then->wall, after_sec), add_capped(then->powered_sec, after_sec) };
+}
+
+static void due_least(struct due_time *due, const struct due_time *other) {
+        if (other->wall < due->wall)
+                due->wall = other->wall;
+        if (other->powered_sec < due->powered_sec)
+                due->powered_sec = other->powered_sec;
+}
+
+/* ---- attestation ---- */
+
+static int64_t attest_interval(const struct device *device, const struct profile *profile) {
+        double interval = (double)profile->attest_every_sec * (1.0 - profile->jitter * rotation_spread(device->id));
+
+        if (device->standing == STANDING_QUARANTINED && interval > QUARANTINE_ATTEST_SEC)
+                return QUARANTINE_ATTEST_SEC;
+        return interval < 1 ? 1 : (int64_t)interval;
+}
+
+/* Something happened that only evidence given since answers. */
+static bool is_owed_evidence(const struct device *device, const struct profile *profile) {
+        int64_t last = device->evidence_last.powered_sec;
+
+        if (!moment_is_set(&device->evidence_last))
+                return true;
+        if (device->is_conflicted && profile->on_conflict == CONFLICT_ATTEST && device->conflicted.powered_sec >= last)
+                return true;
+        return device->is_compromised && device->compromised.powered_sec >= last;
+}
+
+/* Seconds until evidence is due, by whichever clock says so first; INT64_MAX: never. */
+static int64_t attest_in(const struct device *device, const struct profile *profile, const struct moment *now,
+                         struct due_time *ret_due) {
+        *ret_due = never;
+        if (!lifecycle_can_attest(device, profile) || profile->attest_every_sec <= 0)
+                return INT64_MAX;
+        if (is_owed_evidence(device, profile))
+                return 0;
+        *ret_due = due_after(&device->evidence_last, attest_interval(device, profile));
+        if (ret_due->wall - now->wall < ret_due->powered_sec - now->powered_sec)
+                return ret_due->wall - now->wall;
+        return ret_due->powered_sec - now->powered_sec;
+}
+
+/* One whole interval was missed. Only ever told: what a device may do depends on its keys. */
+static int look_late(struct turn *turn, struct device *device, const struct profile *profile,
+                     const struct credential *tip, struct due_time *next) {
+        const struct moment *since = moment_is_set(&device->evidence_last) ? &device->evidence_last : &tip->proven;
+        int64_t limit = add_capped(profile->attest_every_sec, profile->attest_every_sec);
+        struct due_time due = { INT64_MAX, add_capped(since->powered_sec, limit) };
+
+        if (moment_age(&turn->now, since) < limit) {
+                device->due &= ~DUE_ATTEST_LATE_TOLD;
+                if (turn->now.wall_trusted && since->quality != CLOCK_UNKNOWN)
+                        due.wall = add_capped(since->wall, limit);
+                due_least(next, &due);
+                return 0;
+        }
+        if (device->due & DUE_ATTEST_LATE_TOLD)
+                return 0;
+        device->due |= DUE_ATTEST_LATE_TOLD;
+        return turn_event(turn, EVENT_ATTESTATION_OVERDUE, device->id, NULL, "no evidence for %lld days",
+                          (long long)(moment_age(&turn->now, since) / 86400));
+}
+
+static int look_attestation(struct turn *turn, struct device *device, const struct profile *profile,
+                            struct keyring *keyring, struct due_time *next) {
+        const struct credential *tip = keyring_tip(keyring);
+        struct due_time due;
+
+        if (attest_in(device, profile, &turn->now, &due) <= 0)
+                device->due |= DUE_ATTEST;
+        else {
+                device->due &= ~(uint32_t)DUE_ATTEST;
+                due_least(next, &due);
+        }
+        if (!tip || !lifecycle_can_attest(device, profile) || profile->attest_every_sec <= 0)
+                return 0;
+        return look_late(turn, device, profile, tip, next);
+}
+
+/* ---- rotation ---- */
+
+static int become_overdue(struct turn *turn, struct device *device, const struct profile *profile) {
+        enum standing standing = device->standing;
+        int r;
+
+        device->due |= DUE_OVERDUE_TOLD;
+        r = turn_event(turn, EVENT_ROTATION_OVERDUE, device->id, NULL, "its newest key is older than max_age; %s",
+                       on_overdue_name(profile->on_overdue));
+        if (r < 0)
+                return r;
+        if (profile->on_overdue == OVERDUE_RESTRICT && standing == STANDING_OPERATIONAL)
+                standing = STANDING_RESTRICTED;
+        else if (profile->on_overdue == OVERDUE_QUARANTINE &&
+                 (standing == STANDING_OPERATIONAL || standing == STANDING_RESTRICTED))
+                standing = STANDING_QUARANTINED;
+        r = step_standing(turn, device, standing, "rotation overdue");
+        return r < 0 ? r : 0;
+}
+
+/* Carries out one step; a credential whose row is gone leaves the keyring. */
+static int carry_out(struct turn *turn, struct device *device, const struct profile *profile,
+                     struct keyring *keyring, const struct rotation_step *step) {
+        struct credential *credential = &keyring->list[step->index];
+        int r;
+
+        switch (step->action) {
+        case ROTATION_NONE:
+                return 0;
+        case ROTATION_ANNOUNCE:
+                device->due |= DUE_ROTATE;
+                return turn_event(turn, EVENT_ROTATION_DUE, device->id, NULL, "the interval of profile %s is over",
+                                  profile->name);
+        case ROTATION_OVERDUE:
+                return become_overdue(turn, device, profile);
+        case ROTATION_DEACTIVATE:
+                return step_deactivate(turn, credential, "its successor is confirmed and the grace is over");
+        case ROTATION_DROP:
+                r = step_destroy(turn, credential, "never proven");
+                break;
+        case ROTATION_DESTROY:
+                r = step_destroy(turn, credential, "ended long ago");
+                break;
+        default:
+                return -EINVAL;
+        }
+        if (r < 0)
+                return r;
+        keyring->count--;
+        memmove(credential, credential + 1, (keyring->count - step->index) * sizeof *credential);
+        return 0;
+}
+
+static int look_rotation(struct turn *turn, struct device *device, const struct profile *profile,
+                         struct keyring *keyring, struct due_time *next) {
+        /* Every step ends its own condition, so this ends; the bound only guards against a mistake. */
+        for (int i = 0; i < 4 * CREDENTIALS_MAX; i++) {
+                const struct rotation_view view = {
+                        .credentials = keyring->list,
+                        .count = keyring->count,
+                        .is_announced = device->due & DUE_ROTATE,
+                        .is_overdue = device->due & DUE_OVERDUE_TOLD,
+                };
+                struct rotation_step step = rotation_next(&view, profile, rotation_spread(device->id), &turn->now);
+                int r;
+
+                if (step.action == ROTATION_NONE) {
+                        due_least(next, &step.next);
+                        return 0;
+                }
+                r = carry_out(turn, device, profile, keyring, &step);
+                if (r < 0)
+                        return r;
+        }
+        return -ELOOP;
+}
+
+/* ---- one device ---- */
+
+int schedule_device(struct turn *turn, struct device *device) {
+        const struct profile *profile = config_profile(turn->config, device->profile);
+        const struct device before = *device;
+        struct due_time next = never;
+        struct keyring keyring;
+        int r;
+
+        if (device->standing == STANDING_REVOKED)
+                return schedule_set(turn->store, device->id, &next);
+        if (!profile) {
+                next = due_after(&turn->now, RETRY_SEC);
+                return schedule_set(turn->store, device->id, &next);
+        }
+        r = keyring_load(turn, device->id, &keyring);
+        if (r < 0)
+                return r;
+        r = look_rotation(turn, device, profile, &keyring, &next);
+        if (r < 0)
+                return r;
+        r = look_attestation(turn, device, profile, &keyring, &next);
+        if (r < 0)
+                return r;
+        if ((device->due ^ before.due) & DUE_PUBLIC)
+                turn_effect(turn, EFFECT_NOTIFY_ME, device->id, NULL);
+        if (device->due != before.due || device->standing != before.standing) {
+                r = device_update(turn->store, device);
+                if (r < 0)
+                        return r;
+        }
+        return schedule_set(turn->store, device->id, &next);
+}
+
+int schedule_outlook(struct turn *turn, const struct device *device, struct outlook *ret) {
+        const struct profile *profile = config_profile(turn->config, device->profile);
+        struct due_time due;
+        struct keyring keyring;
+        struct rotation_view view;
+        int r;
+
+        *ret = (struct outlook){ INT64_MAX, INT64_MAX, INT64_MAX, 0 };
+        if (!profile)
+                return 0;
+        r = keyring_load(turn, device->id, &keyring);
+        if (r < 0)
+                return r;
+        view = (struct rotation_view){ .credentials = keyring.list, .count = keyring.count };
+        ret->attest_in_sec = attest_in(device, profile, &turn->now, &due);
+        ret->late_in_sec = rotation_late_in(&view, profile, &turn->now);
+        if (keyring_tip(&keyring))
+                ret->rotate_in_sec = rotation_due_in(&view, profile, rotation_spread(device->id), &turn->now);
+        else if (device->standing == STANDING_REGISTERED)
+                ret->rotate_in_sec = 0;
+        if (device->due & DUE_ROTATE && ret->rotate_in_sec > 0)
+                ret->rotate_in_sec = 0;
+
+        if (ret->attest_in_sec <= 0)
+                ret->due |= DUE_ATTEST;
+        /* /cred is closed to a quarantined device: its way out is evidence, or an operator. */
+        if (ret->rotate_in_sec <= 0 && device->standing != STANDING_QUARANTINED)
+                ret->due |= DUE_ROTATE;
+        ret->due |= device->due & DUE_ANCHORS;
+        return 0;
+}
+
+/* ---- the tick ---- */
+
+/* One device's trouble must not hold up the others: its changes are taken back and it is tried later. Only
+ * what is wrong with the store itself ends the tick. */
+static int tick_device(struct turn *turn, const char *id) {
+        const struct due_time later = due_after(&turn->now, RETRY_SEC);
+        size_t mark = turn_mark(turn);
+        struct device device;
+        int r;
+
+        r = store_savepoint(turn->store);
+        if (r < 0)
+                return r;
+        r = device_get(turn->store, bytes_of(id), &device);
+        if (r >= 0)
+                r = schedule_device(turn, &device);
+        if (r >= 0)
+                return store_savepoint_release(turn->store);
+        turn_rewind(turn, mark);
+        if (store_savepoint_rollback(turn->store) < 0 || r == -ENOSPC || r == -EIO)
+                return r;
+        return schedule_set(turn->store, id, r == -ENOENT ? &never : &later);
+}
+
+int schedule_tick(struct turn *turn, size_t limit) {
+        _cleanup_(freep) char(*ids)[DEVICE_ID_MAX + 1] = xcalloc(limit, DEVICE_ID_MAX + 1);
+        ssize_t n;
+
+        n = schedule_due(turn->store, &turn->now, limit, ids);
+        if (n < 0)
+                return (int)n;
+        for (ssize_t i = 0; i < n; i++) {
+                int r = tick_device(turn, ids[i]);
+
+                if (r < 0)
+                        return r;
+        }
+        return (int)n;
+}
