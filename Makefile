@@ -61,34 +61,47 @@ SIM_SOURCES := $(wildcard tests/sim/*.c)
 
 PROGRAMS = $(BUILD)/gatewayd $(BUILD)/gatewayctl $(BUILD)/gateway-sim
 
+# What is done, a line each; V=1 shows the commands.
+ifeq ($(V),)
+Q = @
+say = @echo "  $(1)	$(2)"
+endif
+
 all: $(PROGRAMS)
 
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
 $(ARCHIVE): $(OBJECTS)
 	@rm -f $@
-	ar qcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar qcs $@ $^
 
 # The archive's engine_io.o must be part of the daemon whatever order the linker looks in: it defines
 # the system calls that libcoap is to meet.
 $(BUILD)/gatewayd: $(BUILD)/obj/gatewayd/main.o $(ARCHIVE)
-	$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
 
 $(BUILD)/gatewayctl: $(BUILD)/obj/gatewayd/operator/gatewayctl.o $(ARCHIVE)
-	$(CC) $(LDFLAGS_ALL) $< $(ARCHIVE) $(LIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(ARCHIVE) $(LIBS) -o $@
 
 $(BUILD)/gateway-sim: $(SIM_SOURCES:%.c=$(BUILD)/obj/%.o)
-	$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
 
 $(BUILD)/system/mbedtls_device: $(BUILD)/obj/tests/system/mbedtls_device.o $(BUILD)/obj/tests/sim/device.o
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $< $(UNIT_SUPPORT) $(EXTRA_OBJECTS) $(ARCHIVE) $(LIBS) -lcmocka -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(UNIT_SUPPORT) $(EXTRA_OBJECTS) $(ARCHIVE) $(LIBS) -lcmocka -o $@
 
 # The device of the simulator is not part of the archive: it is a device's code.
 $(BUILD)/unit/test_device: EXTRA_OBJECTS = $(BUILD)/obj/tests/sim/device.o
@@ -96,11 +109,13 @@ $(BUILD)/unit/test_device: $(BUILD)/obj/tests/sim/device.o
 
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $< $(ARCHIVE) $(LIBS) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(ARCHIVE) $(LIBS) -o $@
 
 # Fuzz targets: everything compiled by clang with coverage for libFuzzer, and both sanitizers.
 FUZZ_FLAGS = -std=gnu11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
@@ -108,13 +123,16 @@ FUZZ_FLAGS = -std=gnu11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recove
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(SOURCES) tests/sim/device.c)
 $(BUILD)/fuzz/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+	$(call say,CLANG,$<)
+	$(Q)clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
 $(BUILD)/fuzz/libgatewayd.a: $(FUZZ_OBJECTS)
 	@rm -f $@
-	ar qcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar qcs $@ $^
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libgatewayd.a
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer $< $(BUILD)/fuzz/libgatewayd.a $(LIBS) -o $@
+	$(call say,FUZZ,$@)
+	$(Q)clang $(CPPFLAGS_ALL) $(FUZZ_FLAGS) $(PKG_CFLAGS) -fsanitize=fuzzer $< $(BUILD)/fuzz/libgatewayd.a $(LIBS) -o $@
 
 tests-built: $(PROGRAMS) $(UNIT_TESTS:%=$(BUILD)/unit/%) $(SYSTEM_HELPERS:%=$(BUILD)/system/%) \
 	$(BUILD)/system/mbedtls_device

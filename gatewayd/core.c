@@ -496,6 +496,7 @@ int core_main(const char *config_path) {
         journal_open("core");
         core->config_path = config_path;
         core->quality_told = CLOCK_UNKNOWN;
+        core->started_usec = core_monotonic_usec();
         core->sessions = session_table_new();
         core->throttle = journal_throttle_new(THROTTLE_USEC);
         core->process.userdata = core;

@@ -63,6 +63,7 @@ struct core {
 
         struct custodian custodian;
         struct control *control;
+        uint64_t started_usec;
         sd_event_source *tick, *barrier;
         unsigned ticks;
         char reschedule_after[DEVICE_ID_MAX + 1]; /* where the pass after a reload stands */

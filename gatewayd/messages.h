@@ -19,6 +19,7 @@ enum frame_type {
         FRAME_STOP,        /* supervisor → role: end in order; empty */
         FRAME_RELOAD,      /* supervisor → core: read the configuration again; empty */
         FRAME_RELOADED,    /* core → supervisor: u8 1 taken, 0 refused */
+        FRAME_STATUS_LINE, /* core → supervisor: text for the service manager */
         FRAME_PEER,        /* supervisor → core: a new south or north; descriptors; struct message_setup */
 
         /* south → core, lookup link */
@@ -44,6 +45,7 @@ enum frame_type {
         FRAME_RESULT,         /* north → core: struct message_result */
         FRAME_UPLINK,         /* north → core: struct message_uplink */
         FRAME_NORTH_HELLO,    /* core → north: struct message_north_hello, once, first */
+        FRAME_TRY_NOW,       /* core → north: do not wait for the back-off; empty */
 };
 
 enum role {

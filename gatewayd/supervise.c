@@ -375,6 +375,7 @@ static void on_reloaded(struct supervisor *s, struct bytes body) {
 
 static int on_frame(void *userdata, struct frame *frame) {
         struct supervised *r = userdata;
+        char line[256];
 
         for (size_t i = 0; i < frame->descriptor_count; i++)
                 close(frame->descriptors[i]);
@@ -384,6 +385,10 @@ static int on_frame(void *userdata, struct frame *frame) {
                 return 0;
         case FRAME_PONG:
                 r->missed = 0;
+                return 0;
+        case FRAME_STATUS_LINE:
+                if (bytes_to_text(frame->body, line, sizeof line) == 0)
+                        (void)service_status(line);
                 return 0;
         case FRAME_RELOADED:
                 on_reloaded(r->supervisor, frame->body);
