@@ -696,6 +696,10 @@ bool device_is_operational(const struct device *device) {
         return device->memory.has_newest != 0;
 }
 
+bool device_is_locked_out(const struct device *device) {
+        return device->is_locked_out;
+}
+
 const struct device_key *device_current_key(const struct device *device) {
         return key_of(device, device->phase == PHASE_OFFLINE ? choose_key(device) : device->choice);
 }

@@ -192,6 +192,7 @@ uint64_t device_observe(struct device *device, bool observes);
 bool device_is_settled(const struct device *device);
 bool device_is_online(const struct device *device);
 bool device_is_operational(const struct device *device);
+bool device_is_locked_out(const struct device *device);
 /* The key in use, or the one that the next attempt will use. */
 const struct device_key *device_current_key(const struct device *device);
 
