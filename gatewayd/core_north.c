@@ -44,8 +44,18 @@ void core_north_feed(struct core *core) {
         link_watch_flush(core->north.watch);
 }
 
-static void acknowledged(struct core *core) {
-        if (core->north_open > 0)
+static int take_delivery(void *userdata, const struct custody *custody) {
+        *(enum delivery *)userdata = custody->delivery;
+        return 0;
+}
+
+/* A record is acknowledged once, by the first word about it: a parked one is told of again when its
+ * receipt has arrived. Called before the store learns of it. */
+static void acknowledged(struct core *core, uint64_t sequence) {
+        enum delivery before = DELIVERY_WAITING;
+
+        (void)custody_get(core->store, sequence, take_delivery, &before); /* unknown: it was not open either */
+        if (before == DELIVERY_WAITING && core->north_open > 0)
                 core->north_open--;
 }
 
@@ -54,7 +64,7 @@ static int on_delivered(struct core *core, struct frame *frame) {
 
         if (message_read_delivered(frame->body, &m) < 0)
                 return -EBADMSG;
-        acknowledged(core);
+        acknowledged(core, m.sequence);
         return relay_delivered(&core->turn, m.sequence);
 }
 
@@ -63,6 +73,7 @@ static int on_parked(struct core *core, struct frame *frame) {
 
         if (message_read_parked(frame->body, &m) < 0)
                 return -EBADMSG;
+        acknowledged(core, m.sequence);
         return relay_parked(&core->turn, m.sequence, m.http_status, m.reason);
 }
 

@@ -227,6 +227,10 @@ static int on_frame(void *userdata, struct frame *frame) {
                 return on_hello(north, frame->body);
         case FRAME_RECORD:
                 return on_record(north, frame->body);
+        case FRAME_TRY_NOW:
+                if (north->relay)
+                        on_network(north);
+                return 0;
         case FRAME_PING:
                 return link_send(north->core, FRAME_PONG, BYTES(NULL, 0), LINK_NEVER_DROP);
         default:
@@ -271,7 +275,7 @@ static int open_relay(struct north *north, const struct north_config *config, st
         if (r >= 0)
                 r = sd_event_source_set_enabled(north->retry, SD_EVENT_OFF);
         if (r < 0)
-                return problem_set(problem, 0, -r, "north", "no timer: %s", strerror(-r));
+                return problem_set(problem, CODE_INTERNAL, -r, "north", "no timer: %s", strerror(-r));
         north->relay = relay_new(&settings, &sink);
 
         r = network_new(north->event, on_network, north, &north->network);
@@ -300,7 +304,7 @@ int north_new(sd_event *event, int core_fd, const struct north_config *config, s
         else
                 r = link_watch_new(event, north->core, &options, &north->watch);
         if (r < 0)
-                problem_set(problem, 0, -r, "north", "the link to core: %s", strerror(-r));
+                problem_set(problem, CODE_INTERNAL, -r, "north", "the link to core: %s", strerror(-r));
         else if (config->verifier == VERIFIER_COLLECTOR)
                 r = open_relay(north, config, problem);
         if (r < 0) {
