@@ -58,6 +58,9 @@ SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out tests/system/mbedtl
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 SIM_SOURCES := $(wildcard tests/sim/*.c)
+# The device of the simulator is not part of the archive: it is a device's code.
+DEVICE_SOURCES := $(wildcard tests/sim/device*.c)
+DEVICE_OBJECTS := $(DEVICE_SOURCES:%.c=$(BUILD)/obj/%.o)
 
 PROGRAMS = $(BUILD)/gatewayd $(BUILD)/gatewayctl $(BUILD)/gateway-sim
 
@@ -93,7 +96,7 @@ $(BUILD)/gateway-sim: $(SIM_SOURCES:%.c=$(BUILD)/obj/%.o)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
 
-$(BUILD)/system/mbedtls_device: $(BUILD)/obj/tests/system/mbedtls_device.o $(BUILD)/obj/tests/sim/device.o
+$(BUILD)/system/mbedtls_device: $(BUILD)/obj/tests/system/mbedtls_device.o $(DEVICE_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@
@@ -103,9 +106,8 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $< $(UNIT_SUPPORT) $(EXTRA_OBJECTS) $(ARCHIVE) $(LIBS) -lcmocka -o $@
 
-# The device of the simulator is not part of the archive: it is a device's code.
-$(BUILD)/unit/test_device: EXTRA_OBJECTS = $(BUILD)/obj/tests/sim/device.o
-$(BUILD)/unit/test_device: $(BUILD)/obj/tests/sim/device.o
+$(BUILD)/unit/test_device: EXTRA_OBJECTS = $(DEVICE_OBJECTS)
+$(BUILD)/unit/test_device: $(DEVICE_OBJECTS)
 
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
@@ -120,7 +122,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE)
 # Fuzz targets: everything compiled by clang with coverage for libFuzzer, and both sanitizers.
 FUZZ_FLAGS = -std=gnu11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	-DGATEWAYD_WIDE_SANDBOX -DGATEWAYD_FUZZ
-FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(SOURCES) tests/sim/device.c)
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(SOURCES) $(DEVICE_SOURCES))
 $(BUILD)/fuzz/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CLANG,$<)
