@@ -56,7 +56,7 @@ struct core {
         struct core_link north;
         uint64_t north_sent;     /* the highest sequence sent to this north */
         uint64_t north_open;     /* how many of them are not acknowledged */
-        uint64_t relayed_untold; /* delivered since the last event about it */
+        uint64_t north_parked;   /* receipts of parked records sent to this north */
         struct message_uplink uplink;
         char uplink_reason[160];
         bool is_uplink_known;

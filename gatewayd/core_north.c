@@ -9,6 +9,8 @@
 #include "gatewayd/north/north.h"
 
 #define NORTH_QUEUE_BYTES (32u << 20)
+/* How many receipts of parked records one north is given. */
+#define PARKED_MAX 64
 
 static int send_record(void *userdata, const struct custody *custody) {
         _cleanup_(buffer_free) struct buffer body = { 0 };
@@ -21,14 +23,24 @@ static int send_record(void *userdata, const struct custody *custody) {
                 .receipt = custody->receipt,
                 .evidence = custody->evidence,
         };
+        bool is_parked = custody->delivery == DELIVERY_PARKED;
         int r;
 
+        /* A parked record is acknowledged already: only its receipt goes. Receipts that the upstream refuses
+         * as well would come back to every north; a few at a time, so that they cannot fill its window. */
+        if (is_parked && core->north_parked >= PARKED_MAX) {
+                core->north_sent = custody->sequence;
+                return 0;
+        }
         message_write_record(&m, &body);
         r = link_send(core->north.link, FRAME_RECORD, buffer_bytes(&body), LINK_MAY_REFUSE);
         if (r < 0)
                 return r; /* a full queue ends the walk; the next acknowledgement goes on from here */
         core->north_sent = custody->sequence;
-        core->north_open++;
+        if (is_parked)
+                core->north_parked++;
+        else
+                core->north_open++;
         return 0;
 }
 
@@ -150,6 +162,7 @@ void core_north_detach(struct core *core) {
         core->north.link = link_free(core->north.link);
         core->north_sent = 0;
         core->north_open = 0;
+        core->north_parked = 0;
         core->is_uplink_known = false;
 }
 
