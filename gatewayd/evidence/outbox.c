@@ -13,6 +13,7 @@ struct record {
         struct moment received;
         enum tier tier;
         enum delivery delivery;
+        bool is_over; /* its receipt has been delivered too */
 };
 
 static int copy_record(void *userdata, const struct custody *custody) {
@@ -22,6 +23,7 @@ static int copy_record(void *userdata, const struct custody *custody) {
         record->received = custody->received;
         record->tier = (enum tier)custody->tier;
         record->delivery = custody->delivery;
+        record->is_over = custody->receipt.size == 0;
         return 0;
 }
 
@@ -49,7 +51,7 @@ int relay_delivered(struct turn *turn, uint64_t sequence) {
         r = custody_get(turn->store, sequence, copy_record, &record);
         if (r == -ENOENT)
                 return 0;
-        if (r < 0 || record.delivery == DELIVERY_DELIVERED)
+        if (r < 0 || record.is_over)
                 return r;
         r = custody_delivered(turn->store, sequence);
         if (r < 0)
