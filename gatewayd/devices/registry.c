@@ -406,7 +406,7 @@ int registry_release(struct turn *turn, const char *id, struct problem *problem)
         if (r < 0)
                 return r;
         if (device.standing != STANDING_REGISTERED) {
-                r = step_standing(turn, &device, device.generation == 0 ? STANDING_REGISTERED : STANDING_OPERATIONAL,
+                r = step_standing(turn, &device, keyring_was_operational(&keyring) ? STANDING_OPERATIONAL : STANDING_REGISTERED,
                                   "released by an operator");
                 if (r < 0)
                         return r;

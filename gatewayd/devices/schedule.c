@@ -234,8 +234,8 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         ret->late_in_sec = rotation_late_in(&view, profile, &turn->now);
         if (keyring_tip(&keyring))
                 ret->rotate_in_sec = rotation_due_in(&view, profile, rotation_spread(device->id), &turn->now);
-        else if (device->standing == STANDING_REGISTERED)
-                ret->rotate_in_sec = 0;
+        else if (device->standing != STANDING_NEEDS_VISIT)
+                ret->rotate_in_sec = 0; /* it has the factory key alone, or its keys are compromised */
         if (device->due & DUE_ROTATE && ret->rotate_in_sec > 0)
                 ret->rotate_in_sec = 0;
 

@@ -20,6 +20,13 @@ struct credential *keyring_tip(struct keyring *keyring) {
         return NULL;
 }
 
+bool keyring_was_operational(const struct keyring *keyring) {
+        for (size_t i = 0; i < keyring->count; i++)
+                if (keyring->list[i].kind == CREDENTIAL_PSK && moment_is_set(&keyring->list[i].proven))
+                        return true;
+        return false;
+}
+
 struct credential *keyring_factory(struct keyring *keyring) {
         for (size_t i = 0; i < keyring->count; i++)
                 if (keyring->list[i].kind == CREDENTIAL_FACTORY)

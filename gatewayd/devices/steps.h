@@ -19,6 +19,8 @@ struct keyring {
 int keyring_load(struct turn *turn, const char *device, struct keyring *ret);
 /* The newest proven operational key, or NULL. */
 struct credential *keyring_tip(struct keyring *keyring);
+/* It has, or had and lost to a compromise, a proven operational key. */
+bool keyring_was_operational(const struct keyring *keyring);
 struct credential *keyring_factory(struct keyring *keyring);
 struct credential *keyring_find(struct keyring *keyring, const char *identity);
 /* `credential` is `descendant` or one that it was granted over, at any remove. */
