@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The methods of org.gatewayd.Manager1, apart from how they are carried (control.c). */
+
+#include "gatewayd/operator/answer.h"
+#include "gatewayd/operator/control.h"
+#include "gatewayd/operator/monitor.h"
+
+struct method_call {
+        const struct control_backend *backend;
+        const struct monitor *monitor;
+        struct turn *turn;
+        sd_bus_message *request;
+        struct answer answer;
+        struct problem *problem;
+        struct buffer *complaint; /* instead of the problem's detail, where that is too short */
+};
+
+/* Reads its arguments, does its work in the turn, and writes its answer. A negative errno drops the
+ * turn; the caller gets the problem's detail, or the complaint. */
+struct method {
+        const char *name;
+        int (*run)(struct method_call *call);
+};
+
+int method_import_devices(struct method_call *call);
+int method_add_device(struct method_call *call);
+int method_remove_device(struct method_call *call);
+int method_revoke_device(struct method_call *call);
+int method_reset_device(struct method_call *call);
+int method_rotate_device(struct method_call *call);
+int method_release_device(struct method_call *call);
+
+int method_list_devices(struct method_call *call);
+int method_show_device(struct method_call *call);
+int method_status(struct method_call *call);
+int method_audit(struct method_call *call);
+int method_verify_audit(struct method_call *call);
+int method_relay_now(struct method_call *call);
