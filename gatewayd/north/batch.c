@@ -15,7 +15,7 @@ void batch_encode(const struct relay_post *post, struct buffer *to) {
 
         cbor_put_array(to, post->count);
         for (size_t i = 0; i < post->count; i++, record = record->next) {
-                bool has_evidence = record->evidence.size > 0 && !post->is_receipt_alone;
+                bool has_evidence = record->evidence.size > 0;
 
                 cbor_put_map(to, has_evidence ? 2 : 1);
                 cbor_put_uint(to, 1);

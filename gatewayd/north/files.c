@@ -24,7 +24,7 @@
 
 static int refuse(struct problem *problem, int error, const char *path, const char *what) {
         ERR_clear_error();
-        return problem_set(problem, 0, error, "upstream credentials", "%s: %s", path, what);
+        return problem_set(problem, CODE_INTERNAL, error, "upstream credentials", "%s: %s", path, what);
 }
 
 /* Fills `to` with the whole file, at most `limit` bytes; returns how many. */
@@ -90,7 +90,7 @@ static int check_key(const struct north_config *config, const struct tls_files *
         if (!key)
                 r = refuse(problem, EINVAL, config->client_key, "holds no private key in PEM, or an encrypted one");
         else if (X509_check_private_key(certificate, key) != 1)
-                r = problem_set(problem, 0, EINVAL, "upstream credentials", "%s: is not the key of %s",
+                r = problem_set(problem, CODE_INTERNAL, EINVAL, "upstream credentials", "%s: is not the key of %s",
                                 config->client_key, config->client_certificate);
         EVP_PKEY_free(key);
         BIO_free(bio);
@@ -121,7 +121,7 @@ static int read_client(const struct north_config *config, struct tls_files *file
                 return r;
         files->key = secret_page_new(KEY_PAGE_SIZE);
         if (!files->key)
-                return problem_set(problem, 0, errno, "upstream credentials", "no locked memory for the key: %s",
+                return problem_set(problem, CODE_INTERNAL, errno, "upstream credentials", "no locked memory for the key: %s",
                                    strerror(errno));
         n = read_whole(config->client_key, (uint8_t *)files->key, KEY_PAGE_SIZE, problem);
         if (n < 0)
@@ -141,7 +141,7 @@ int tls_files_read(const struct north_config *config, struct tls_files *ret, str
 
         *ret = (struct tls_files){ 0 };
         if (!config->client_certificate[0] || !config->client_key[0])
-                return problem_set(problem, 0, EINVAL, "upstream credentials",
+                return problem_set(problem, CODE_INTERNAL, EINVAL, "upstream credentials",
                                    "the collector asks for a client certificate: "
                                    "north.client_certificate and north.client_key must name one");
         r = read_anchors(config, ret, problem);

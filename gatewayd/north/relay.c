@@ -15,9 +15,8 @@
 #define SETTLE_USEC UINT64_C(1000000)
 
 enum relay_mode {
-        MODE_PROBE,   /* the empty batch: is it the way or the record? */
-        MODE_BATCH,   /* records with their evidence */
-        MODE_RECEIPT, /* the first record is parked: its receipt alone */
+        MODE_PROBE, /* the empty batch: is it the way or the record? */
+        MODE_BATCH,
 };
 
 struct relay {
@@ -105,7 +104,7 @@ static struct relay_record *record_copy(const struct message_record *from) {
 static size_t frozen_records(const struct relay *relay) {
         if (relay->posted > 0)
                 return relay->posted;
-        return relay->mode == MODE_RECEIPT || relay->refused_status != 0 ? 1 : 0;
+        return relay->refused_status != 0 ? 1 : 0;
 }
 
 int relay_add(struct relay *relay, const struct message_record *from) {
@@ -166,20 +165,11 @@ enum relay_step relay_next(struct relay *relay, uint64_t now_usec, struct relay_
                 return RELAY_WAIT;
         }
 
-        *ret_post = (struct relay_post){ .first = relay->first };
-        switch (relay->mode) {
-        case MODE_PROBE:
-                ret_post->first = NULL;
-                break;
-        case MODE_BATCH:
+        *ret_post = (struct relay_post){ 0 };
+        if (relay->mode == MODE_BATCH) {
                 if (relay->posted == 0)
                         relay->posted = batch_size(relay);
-                ret_post->count = relay->posted;
-                break;
-        case MODE_RECEIPT:
-                ret_post->count = 1;
-                ret_post->is_receipt_alone = true;
-                break;
+                *ret_post = (struct relay_post){ .first = relay->first, .count = relay->posted };
         }
         relay->is_busy = true;
         return RELAY_POST;
@@ -230,6 +220,7 @@ static void way_failed(struct relay *relay, const struct relay_answer *answer, u
                              USEC_PER_SEC;
         if (relay->failures < UINT32_MAX)
                 relay->failures++;
+        relay->refused_status = 0; /* what a way that fails says of a record proves nothing */
         shrink_batch(relay);
         delay = backoff_usec(relay, chance);
         if (delay < asked_usec)
@@ -251,15 +242,6 @@ static bool is_refusal(uint16_t status) {
 
 static bool is_success(uint16_t status) {
         return status >= 200 && status < 300;
-}
-
-/* After what was refused has been dealt with, batches grow again from one record. */
-static void back_to_batches(struct relay *relay) {
-        relay->mode = MODE_BATCH;
-        relay->posted = 0;
-        relay->refused_status = 0;
-        relay->refused_reason[0] = 0;
-        relay->limit_records = 1;
 }
 
 static void delivered_first(struct relay *relay) {
@@ -297,36 +279,22 @@ static void batch_refused(struct relay *relay, const struct relay_answer *answer
         relay->mode = MODE_PROBE;
 }
 
-static void parked_first(struct relay *relay) {
-        relay->sink.parked(relay->sink.userdata, relay->first->sequence, relay->refused_status,
-                           relay->refused_reason);
-}
-
-/* The collector takes the empty batch: if a record was refused before, the record is at fault. */
+/* The collector takes the empty batch: if a record was refused before, the record is at fault. First
+ * its evidence is left out; where even its receipt was refused, it is given up for this run. */
 static void probe_taken(struct relay *relay) {
-        if (relay->refused_status == 0) {
-                relay->mode = MODE_BATCH;
+        struct relay_record *record = relay->first;
+
+        relay->mode = MODE_BATCH;
+        if (relay->refused_status == 0)
+                return;
+        relay->sink.parked(relay->sink.userdata, record->sequence, relay->refused_status, relay->refused_reason);
+        relay->refused_status = 0;
+        if (record->evidence.size == 0) {
+                drop_first(relay);
                 return;
         }
-        parked_first(relay);
-        if (relay->first->evidence.size > 0) {
-                relay->mode = MODE_RECEIPT;
-                return;
-        }
-        drop_first(relay);
-        back_to_batches(relay);
-}
-
-/* Refused without evidence too, while all else is taken: given up for this run. */
-static void receipt_refused(struct relay *relay) {
-        parked_first(relay);
-        drop_first(relay);
-        back_to_batches(relay);
-}
-
-static void receipt_taken(struct relay *relay) {
-        delivered_first(relay);
-        back_to_batches(relay);
+        relay->bytes -= record->evidence.size;
+        record->evidence.size = 0;
 }
 
 void relay_answered(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec,
@@ -344,21 +312,10 @@ void relay_answered(struct relay *relay, const struct relay_answer *answer, uint
                 relay->failures = 0;
                 say_uplink(relay, true, "", 0);
         }
-        switch (relay->mode) {
-        case MODE_PROBE:
+        if (relay->mode == MODE_PROBE)
                 probe_taken(relay);
-                break;
-        case MODE_BATCH:
-                if (is_taken)
-                        batch_taken(relay);
-                else
-                        batch_refused(relay, answer);
-                break;
-        case MODE_RECEIPT:
-                if (is_taken)
-                        receipt_taken(relay);
-                else
-                        receipt_refused(relay);
-                break;
-        }
+        else if (is_taken)
+                batch_taken(relay);
+        else
+                batch_refused(relay, answer);
 }

@@ -39,14 +39,13 @@ struct relay_record {
         struct relay_record *next;
         uint64_t sequence;
         struct bytes receipt;  /* both point behind the struct, in the same allocation */
-        struct bytes evidence;
+        struct bytes evidence; /* empty once it is parked: the receipt goes alone */
 };
 
-/* What to post: `count` records from `first` on, linked; none of them: the empty batch. */
+/* What to post: `count` records from `first` on, linked; none: the empty batch. */
 struct relay_post {
         const struct relay_record *first;
         size_t count;
-        bool is_receipt_alone; /* leave the evidence of the one record out */
 };
 
 /* How an exchange ended. */

@@ -328,7 +328,7 @@ int upstream_new(sd_event *event, const struct north_config *config, upstream_ha
         int r;
 
         if (upstream_port(config->url) < 0)
-                return problem_set(problem, 0, EINVAL, "upstream address",
+                return problem_set(problem, CODE_INTERNAL, EINVAL, "upstream address",
                                    "north.url: \"%s\" is not a URL that begins with https:// and has no user in it",
                                    config->url);
         upstream = xcalloc(1, sizeof *upstream);
@@ -344,7 +344,7 @@ int upstream_new(sd_event *event, const struct north_config *config, upstream_ha
                 if (r >= 0)
                         r = open_handles(upstream, config);
                 if (r < 0)
-                        problem_set(problem, 0, -r, "upstream", "libcurl could not be set up: %s", strerror(-r));
+                        problem_set(problem, CODE_INTERNAL, -r, "upstream", "libcurl could not be set up: %s", strerror(-r));
         }
         if (r < 0) {
                 upstream_free(upstream);
