@@ -75,7 +75,7 @@ static const char first[] =
         "  data_key INTEGER NOT NULL," /* 0: wiped */
         "  sealed BLOB NOT NULL"
         ") STRICT;"
-        "CREATE INDEX credential_by_device ON credential (device, generation DESC);"
+        "CREATE INDEX credential_by_device ON credential (device, generation);"
         "CREATE INDEX credential_by_session ON credential (session) WHERE session <> 0;"
         "CREATE INDEX credential_by_key ON credential (data_key) WHERE data_key <> 0;"
 
