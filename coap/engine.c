@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The contexts of libcoap, what goes into them and what comes out. */
+
+#include "coap/engine.h"
+
+#include <coap3/coap.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "coap/engine_io.h"
+#include "gatewayd/format.h"
+
+#define HEADER_BYTES 4
+#define TYPE_ACK 2
+#define CLASS_SIGNALING 7
+/* Datagrams that may wait for engines_run(). */
+#define INBOX_MAX 64
+/* The session number of the self-test, which no session ever has. */
+#define SELF_TEST_NUMBER 0
+
+struct inbox_entry {
+        uint32_t number;
+        uint16_t size;
+        uint8_t data[COAP_RXBUFFER_SIZE];
+        TAILQ_ENTRY(inbox_entry) entries;
+};
+TAILQ_HEAD(inbox, inbox_entry);
+
+struct engine {
+        struct engines *engines;
+        coap_context_t *context;
+        int fd;
+        sd_event_source *source;
+        struct inbox inbox, done;
+        unsigned waiting;
+        const uint32_t *knock; /* makes a virtual peer for this session: see peer_of() */
+        TAILQ_ENTRY(engine) busy;
+};
+
+struct engines {
+        struct engine *each;
+        unsigned count;
+        struct sessions *sessions;
+        struct engine_handlers handlers;
+        struct request_scratch scratch;
+        struct inbox_entry pool[INBOX_MAX];
+        struct inbox spare;
+        TAILQ_HEAD(, engine) busy; /* those with something in the inbox */
+        struct buffer loose;       /* numbers of sessions whose peer may be let go after the timers */
+        bool is_releasing;
+
+        /* About the datagram that libcoap is working on */
+        bool is_answered_here; /* our handler saw the request */
+        int muted;             /* the message id whose empty response stays here; -1 none */
+
+        unsigned self_tests; /* answers seen by the self-test */
+        coap_session_t *self_test_peer;
+};
+
+/* Numbers travel as 10.0.x.y:port. */
+static struct sockaddr_in address_of(uint32_t number) {
+        return (struct sockaddr_in){
+                .sin_family = AF_INET,
+                .sin_port = htons((uint16_t)number),
+                .sin_addr.s_addr = htonl(0x0a000000 | number >> 16),
+        };
+}
+
+static uint32_t number_of(const struct sockaddr_in *address) {
+        return (ntohl(address->sin_addr.s_addr) & 0xffff) << 16 | ntohs(address->sin_port);
+}
+
+static struct engine *engine_of(struct engines *engines, uint32_t number) {
+        return &engines->each[number % engines->count];
+}
+
+static ssize_t receive(void *userdata, struct sockaddr_in *from, void *to, size_t size) {
+        static const uint8_t empty_acknowledgement[HEADER_BYTES] = { 0x60, 0, 0, 0 };
+        struct engine *engine = userdata;
+        struct inbox_entry *entry;
+
+        engine->engines->is_answered_here = false;
+        engine->engines->muted = -1;
+        if (engine->knock) {
+                *from = address_of(*engine->knock);
+                memcpy(to, empty_acknowledgement, sizeof empty_acknowledgement);
+                return sizeof empty_acknowledgement;
+        }
+        entry = TAILQ_FIRST(&engine->inbox);
+        if (!entry)
+                return -1;
+        TAILQ_REMOVE(&engine->inbox, entry, entries);
+        TAILQ_INSERT_TAIL(&engine->done, entry, entries);
+        engine->waiting--;
+        /* Its session may have ended since; the self-test has none. */
+        if (entry->number != SELF_TEST_NUMBER &&
+            !sessions_by_number(engine->engines->sessions, entry->number))
+                return -1;
+        *from = address_of(entry->number);
+        if (size > entry->size)
+                size = entry->size;
+        memcpy(to, entry->data, size);
+        return (ssize_t)size;
+}
+
+static const char *title_of(uint8_t code) {
+        switch (code) {
+        case CODE_BAD_OPTION:
+                return "critical option not understood";
+        case CODE_METHOD_NOT_ALLOWED:
+                return "method not allowed";
+        case 165:
+                return "no proxy here";
+        default:
+                return "request refused";
+        }
+}
+
+/* What libcoap refuses by itself carries a phrase as text; here every error is problem details. */
+static void send_problem(struct engines *engines, struct session *session, struct bytes theirs) {
+        static const uint8_t format_option[] = { 0xc2, FORMAT_PROBLEM >> 8, FORMAT_PROBLEM & 0xff, 0xff };
+        size_t head = HEADER_BYTES + (theirs.data[0] & 0x0f);
+        struct problem problem = { 0 };
+        struct buffer ours = { 0 };
+
+        if (head > theirs.size)
+                return;
+        (void)problem_set(&problem, theirs.data[1], EPROTO, title_of(theirs.data[1]),
+                          "the CoAP layer refused it before anybody looked at the path");
+        buffer_append(&ours, BYTES(theirs.data, head));
+        buffer_append(&ours, BYTES(format_option, sizeof format_option));
+        problem_to_cbor(&problem, &ours);
+        engines->handlers.send(engines->handlers.userdata, session, buffer_bytes(&ours));
+        buffer_free(&ours);
+}
+
+static void send_out(void *userdata, const struct sockaddr_in *to, struct bytes data) {
+        struct engines *engines = ((struct engine *)userdata)->engines;
+        uint32_t number = number_of(to);
+        struct session *session;
+        uint8_t code;
+
+        if (data.size < HEADER_BYTES)
+                return;
+        code = data.data[1];
+        if (number == SELF_TEST_NUMBER) {
+                engines->self_tests += code == CODE_CONTENT;
+                return;
+        }
+        if (code == CODE_EMPTY && engines->muted == (data.data[2] << 8 | data.data[3])) {
+                engines->muted = -1;
+                return;
+        }
+        session = sessions_by_number(engines->sessions, number);
+        if (!session)
+                return;
+        if (code >= CODE_BAD_REQUEST && !engines->is_answered_here)
+                send_problem(engines, session, data);
+        else
+                engines->handlers.send(engines->handlers.userdata, session, data);
+}
+
+static void handle_request(coap_resource_t *resource, coap_session_t *peer, const coap_pdu_t *pdu,
+                           const coap_string_t *query, coap_pdu_t *response) {
+        struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
+        struct session *session = coap_session_get_app_data(peer);
+        struct answer answer = ANSWER_NONE;
+        struct request request;
+
+        (void)resource;
+        (void)query;
+        engines->is_answered_here = true;
+        if (!session) { /* the self-test */
+                coap_pdu_set_code(response, COAP_RESPONSE_CODE_CONTENT);
+                return;
+        }
+        request_of_pdu(pdu, &engines->scratch, &request);
+        switch (engines->handlers.request(engines->handlers.userdata, session, &request, &answer)) {
+        case REQUEST_ANSWERED:
+                (void)answer_to_pdu(&answer, response); /* it was cut to fit */
+                break;
+        case REQUEST_PENDING:
+                engines->muted = request.message_id;
+                break;
+        case REQUEST_ACKNOWLEDGED:
+                break;
+        }
+        answer_clear(&answer);
+}
+
+static int peer_event(coap_session_t *peer, coap_event_t event) {
+        struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
+        const coap_address_t *address = coap_session_get_addr_remote(peer);
+        struct session *session;
+
+        if (event != COAP_EVENT_SERVER_SESSION_NEW)
+                return 0;
+        /* Ours to end, not libcoap's: its idle drop would lose what is open. */
+        coap_session_reference(peer);
+        session = sessions_by_number(engines->sessions, number_of(&address->addr.sin));
+        coap_session_set_app_data(peer, session);
+        if (session)
+                session->engine_peer = peer;
+        else
+                engines->self_test_peer = peer;
+        return 0;
+}
+
+static bool unacknowledged_remove(struct session *session, uint16_t message_id) {
+        for (unsigned i = 0; i < session->unacknowledged_count; i++) {
+                if (session->unacknowledged[i] != message_id)
+                        continue;
+                session->unacknowledged[i] = session->unacknowledged[--session->unacknowledged_count];
+                return true;
+        }
+        return false;
+}
+
+static void not_delivered(coap_session_t *peer, const coap_pdu_t *sent, coap_nack_reason_t reason,
+                          coap_mid_t message_id) {
+        struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
+        struct session *session = coap_session_get_app_data(peer);
+
+        (void)reason;
+        /* libcoap 4.3.5 calls this at every disconnect, without a PDU. */
+        if (!sent || !session || engines->is_releasing)
+                return;
+        if (!unacknowledged_remove(session, (uint16_t)message_id))
+                return;
+        buffer_append(&engines->loose, BYTES(&session->number, sizeof session->number));
+        engines->handlers.undelivered(engines->handlers.userdata, session, (uint16_t)message_id);
+}
+
+/* Through public functions alone, also in a state in which libcoap would rather keep it: as a client's
+ * session it is freed with its last reference. */
+static void peer_free(struct engines *engines, coap_session_t *peer) {
+        engines->is_releasing = true;
+        coap_session_disconnected(peer, COAP_NACK_NOT_DELIVERABLE);
+        coap_session_set_type_client(peer);
+        coap_session_release(peer);
+        coap_session_release(peer);
+        engines->is_releasing = false;
+}
+
+void engines_forget(struct engines *engines, struct session *session) {
+        if (!session->engine_peer)
+                return;
+        engine_io_enter();
+        peer_free(engines, session->engine_peer);
+        engine_io_leave();
+        session->engine_peer = NULL;
+        session->unacknowledged_count = 0;
+}
+
+void engines_release(struct engines *engines, struct session *session) {
+        if (session->holds == 0 && session->unacknowledged_count == 0)
+                engines_forget(engines, session);
+}
+
+/* Gives libcoap `count` datagrams in one call, which walks over the context's peers once. */
+static void run_engine(struct engine *engine, unsigned count) {
+        struct epoll_event events[INBOX_MAX];
+
+        if (engine_io_event(engine->fd, &events[0]) < 0)
+                return;
+        events[0].events = EPOLLIN;
+        for (unsigned i = 1; i < count; i++)
+                events[i] = events[0];
+        engine_io_enter();
+        coap_io_do_epoll(engine->context, events, count);
+        engine_io_leave();
+}
+
+/* The session's virtual peer, made by a message that asks for nothing where there is none. */
+static coap_session_t *peer_of(struct engines *engines, struct session *session) {
+        struct engine *engine = engine_of(engines, session->number);
+
+        if (!session->engine_peer) {
+                engine->knock = &session->number;
+                run_engine(engine, 1);
+                engine->knock = NULL;
+        }
+        return session->engine_peer;
+}
+
+int engines_deliver(struct engines *engines, struct session *session, struct bytes data) {
+        struct engine *engine = engine_of(engines, session->number);
+        struct inbox_entry *entry;
+
+        if (data.size < HEADER_BYTES || data.size > COAP_RXBUFFER_SIZE || data.data[0] >> 6 != 1 ||
+            data.data[1] >> 5 == CLASS_SIGNALING)
+                return -EBADMSG;
+        if (TAILQ_EMPTY(&engines->spare))
+                engines_run(engines);
+        entry = TAILQ_FIRST(&engines->spare);
+        TAILQ_REMOVE(&engines->spare, entry, entries);
+        entry->number = session->number;
+        entry->size = (uint16_t)data.size;
+        memcpy(entry->data, data.data, data.size);
+        TAILQ_INSERT_TAIL(&engine->inbox, entry, entries);
+        if (engine->waiting++ == 0)
+                TAILQ_INSERT_TAIL(&engines->busy, engine, busy);
+        return 0;
+}
+
+/* After libcoap: acknowledgements are told on, and peers with nothing open go. */
+static void finish(struct engines *engines, const struct inbox_entry *entry) {
+        struct session *session = sessions_by_number(engines->sessions, entry->number);
+        uint16_t message_id = (uint16_t)(entry->data[2] << 8 | entry->data[3]);
+
+        if (!session)
+                return;
+        if ((entry->data[0] >> 4 & 3) == TYPE_ACK && unacknowledged_remove(session, message_id))
+                engines->handlers.acknowledged(engines->handlers.userdata, session, message_id);
+        engines_release(engines, session);
+}
+
+void engines_run(struct engines *engines) {
+        struct inbox_entry *entry;
+        struct engine *engine;
+
+        while ((engine = TAILQ_FIRST(&engines->busy))) {
+                TAILQ_REMOVE(&engines->busy, engine, busy);
+                run_engine(engine, engine->waiting);
+                while ((entry = TAILQ_FIRST(&engine->done))) {
+                        TAILQ_REMOVE(&engine->done, entry, entries);
+                        finish(engines, entry);
+                        OPENSSL_cleanse(entry->data, entry->size);
+                        TAILQ_INSERT_TAIL(&engines->spare, entry, entries);
+                }
+        }
+}
+
+static const coap_pdu_type_t pdu_types[] = {
+        [MESSAGE_CONFIRMABLE] = COAP_MESSAGE_CON,
+        [MESSAGE_NON_CONFIRMABLE] = COAP_MESSAGE_NON,
+        [MESSAGE_ACKNOWLEDGEMENT] = COAP_MESSAGE_ACK,
+};
+
+static int send_to_peer(coap_session_t *peer, enum message_type type, uint16_t message_id,
+                        struct bytes token, const struct answer *answer) {
+        coap_pdu_t *pdu = coap_pdu_init(pdu_types[type], 0, message_id, COAP_RXBUFFER_SIZE);
+
+        if (!pdu)
+                return -ENOMEM;
+        if (answer->code != CODE_EMPTY && token.size > 0 &&
+            !coap_add_token(pdu, token.size, token.data)) {
+                coap_delete_pdu(pdu);
+                return -EMSGSIZE;
+        }
+        if (answer_to_pdu(answer, pdu) < 0) {
+                coap_delete_pdu(pdu);
+                return -EMSGSIZE;
+        }
+        return coap_send(peer, pdu) == COAP_INVALID_MID ? -ENOMEM : 0;
+}
+
+int engines_send(struct engines *engines, struct session *session, enum message_type type,
+                 uint16_t message_id, struct bytes token, const struct answer *answer) {
+        coap_session_t *peer;
+        int r;
+
+        if (type == MESSAGE_CONFIRMABLE &&
+            session->unacknowledged_count == SESSION_UNACKNOWLEDGED_MAX)
+                return -ENOBUFS;
+        peer = peer_of(engines, session);
+        if (!peer)
+                return -ENOMEM;
+        engines->is_answered_here = true;
+        engines->muted = -1;
+        engine_io_enter();
+        r = send_to_peer(peer, type, message_id, token, answer);
+        engine_io_leave();
+        if (r >= 0 && type == MESSAGE_CONFIRMABLE)
+                session->unacknowledged[session->unacknowledged_count++] = message_id;
+        engines_release(engines, session);
+        return r;
+}
+
+/* libcoap's timer descriptor is readable: something is to be sent again, or given up. */
+static int on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        struct engine *engine = userdata;
+        struct engines *engines = engine->engines;
+        struct session *session;
+        uint32_t number;
+
+        (void)source;
+        (void)fd;
+        (void)events;
+        engines->is_answered_here = true;
+        engines->muted = -1;
+        engine_io_enter();
+        coap_io_process(engine->context, COAP_IO_NO_WAIT);
+        engine_io_leave();
+        for (size_t at = 0; at < engines->loose.size; at += sizeof number) {
+                memcpy(&number, engines->loose.data + at, sizeof number);
+                session = sessions_by_number(engines->sessions, number);
+                if (session)
+                        engines_release(engines, session);
+        }
+        engines->loose.size = 0;
+        engines->handlers.timers_ran(engines->handlers.userdata);
+        return 0;
+}
+
+static const coap_request_t methods[] = {
+        COAP_REQUEST_GET, COAP_REQUEST_POST, COAP_REQUEST_PUT, COAP_REQUEST_DELETE,
+        COAP_REQUEST_FETCH, COAP_REQUEST_PATCH, COAP_REQUEST_IPATCH,
+};
+
+/* Whatever the path, core decides: one resource takes what has no other, and one more takes the path
+ * that libcoap would answer by itself. */
+static bool resources_make(coap_context_t *context) {
+        coap_resource_t *unknown = coap_resource_unknown_init(handle_request);
+        coap_resource_t *core = coap_resource_init(coap_make_str_const(".well-known/core"), 0);
+
+        if (!unknown || !core)
+                return false;
+        for (size_t i = 0; i < ELEMENTS(methods); i++) {
+                coap_register_request_handler(unknown, methods[i], handle_request);
+                coap_register_request_handler(core, methods[i], handle_request);
+        }
+        coap_add_resource(context, unknown);
+        coap_add_resource(context, core);
+        return true;
+}
+
+static int engine_make(struct engine *engine, sd_event *event) {
+        static const struct engine_io_hooks hooks = { receive, send_out };
+        coap_endpoint_t *endpoint;
+        coap_address_t address;
+        int r;
+
+        TAILQ_INIT(&engine->inbox);
+        TAILQ_INIT(&engine->done);
+        engine->context = coap_new_context(NULL);
+        if (!engine->context || !resources_make(engine->context))
+                return -ENOMEM;
+        coap_set_app_data(engine->context, engine->engines);
+        coap_register_event_handler(engine->context, peer_event);
+        coap_register_nack_handler(engine->context, not_delivered);
+
+        coap_address_init(&address);
+        address.addr.sin.sin_family = AF_INET; /* IPv6 may be off here */
+        address.size = sizeof address.addr.sin;
+        engine_io_attach_begin(engine, &hooks);
+        endpoint = coap_new_endpoint(engine->context, &address, COAP_PROTO_UDP);
+        engine->fd = engine_io_attach_end();
+        if (!endpoint)
+                return -EIO;
+        if (engine->fd < 0)
+                return engine->fd;
+        /* As much as its read buffer takes; what we send is bounded by dtls_room(). */
+        coap_endpoint_set_default_mtu(endpoint, COAP_RXBUFFER_SIZE + HEADER_BYTES);
+        r = sd_event_add_io(event, &engine->source, coap_context_get_coap_fd(engine->context), EPOLLIN,
+                            on_timer, engine);
+        return r;
+}
+
+/* One request and one answer through each engine, twice: the second finds that the first virtual peer
+ * has really gone. */
+static bool self_test(struct engine *engine) {
+        static const uint8_t request[] = { 0x40, CODE_GET, 0x12, 0x34, 0xb4, 't', 'e', 's', 't' };
+        struct engines *engines = engine->engines;
+
+        for (unsigned round = 1; round <= 2; round++) {
+                struct inbox_entry *entry = TAILQ_FIRST(&engines->spare);
+                uint64_t clock_reads = engine_io_clock_reads();
+
+                engines->self_tests = 0;
+                engines->self_test_peer = NULL;
+                TAILQ_REMOVE(&engines->spare, entry, entries);
+                entry->number = SELF_TEST_NUMBER;
+                entry->size = sizeof request;
+                memcpy(entry->data, request, sizeof request);
+                TAILQ_INSERT_TAIL(&engine->inbox, entry, entries);
+                engine->waiting = 1;
+                run_engine(engine, 1);
+                if (!TAILQ_EMPTY(&engine->done)) {
+                        TAILQ_REMOVE(&engine->done, entry, entries);
+                        TAILQ_INSERT_TAIL(&engines->spare, entry, entries);
+                }
+                if (engines->self_tests != 1 || !engines->self_test_peer ||
+                    engine_io_clock_reads() == clock_reads)
+                        return false;
+                engine_io_enter();
+                peer_free(engines, engines->self_test_peer);
+                engine_io_leave();
+        }
+        return true;
+}
+
+static void quiet(coap_log_t level, const char *message) {
+        (void)level;
+        (void)message;
+}
+
+static void libcoap_start(void) {
+        engine_io_enter(); /* its ticks count from the clock that it sees now */
+        coap_startup();
+        engine_io_leave();
+        coap_set_log_handler(quiet);
+        coap_set_log_level(LOG_EMERG);
+}
+
+int engines_new(sd_event *event, unsigned count, struct sessions *sessions,
+                const struct engine_handlers *handlers, struct engines **ret,
+                struct problem *problem) {
+        struct engines *engines = xcalloc(1, sizeof *engines);
+        int r = 0;
+
+        libcoap_start();
+        engines->each = xcalloc(count, sizeof *engines->each);
+        engines->count = count;
+        engines->sessions = sessions;
+        engines->handlers = *handlers;
+        engines->muted = -1;
+        TAILQ_INIT(&engines->busy);
+        TAILQ_INIT(&engines->spare);
+        for (size_t i = 0; i < INBOX_MAX; i++)
+                TAILQ_INSERT_TAIL(&engines->spare, &engines->pool[i], entries);
+        for (unsigned i = 0; i < count && r >= 0; i++) {
+                engines->each[i].engines = engines;
+                r = engine_make(&engines->each[i], event);
+        }
+        if (r < 0)
+                r = problem_set(problem, 0, -r, "libcoap",
+                                "engine without a socket: %s", strerror(-r));
+        for (unsigned i = 0; i < count && r >= 0; i++)
+                if (!self_test(&engines->each[i]))
+                        r = problem_set(problem, 0, ENOTSUP, "libcoap",
+                                        "%s does not work as an engine without sockets",
+                                        coap_package_name());
+        if (r < 0) {
+                engines_free(engines);
+                return r;
+        }
+        *ret = engines;
+        return 0;
+}
+
+struct engines *engines_free(struct engines *engines) {
+        if (!engines)
+                return NULL;
+        for (unsigned i = 0; i < engines->count; i++) {
+                sd_event_source_disable_unref(engines->each[i].source);
+                if (!engines->each[i].context)
+                        continue;
+                engine_io_enter();
+                coap_free_context(engines->each[i].context);
+                engine_io_leave();
+        }
+        buffer_free(&engines->scratch.path);
+        buffer_free(&engines->scratch.query);
+        buffer_free(&engines->loose);
+        free(engines->each);
+        free(engines);
+        return NULL;
+}
