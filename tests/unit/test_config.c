@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "config/load_text.h"
+#include "config/loader.h"
 
 #define DAY 86400
 
@@ -134,6 +135,44 @@ static void the_defaults_that_the_example_shows_are_the_defaults(void **state) {
         assert_string_equal(shown.config->gateway_id, "plant-7"); /* the only one that is an example */
         memcpy(shown.config->gateway_id, plain.config->gateway_id, sizeof plain.config->gateway_id);
         assert_memory_equal(shown.config, plain.config, offsetof(struct config, profiles));
+}
+
+static void text_of_file(const char *path, char *to, size_t to_size) {
+        FILE *file = fopen(path, "re");
+
+        assert_non_null(file);
+        to[fread(to, 1, to_size - 1, file)] = '\0';
+        fclose(file);
+}
+
+/* Whether a key's name begins an explanation: in the example after "#" or at the start of a setting, in
+ * the manual as a tag. */
+static bool is_explained(const char *text, const char *key) {
+        size_t length = strlen(key);
+
+        for (const char *p = text; (p = strstr(p, key)) != NULL; p += length) {
+                bool begins = p > text && strchr(" #\n\tP", p[-1]) != NULL;
+
+                if (begins && !strchr("abcdefghijklmnopqrstuvwxyz_-", p[length]))
+                        return true;
+        }
+        return false;
+}
+
+static void every_key_is_explained_in_the_example_and_in_the_manual(void **state) {
+        static const struct key_table *const tables[] = { &top_keys, &north_keys, &profile_keys, &reference_keys };
+        static char example[65536], manual[65536];
+
+        (void)state;
+        text_of_file("config/gatewayd.conf", example, sizeof example);
+        text_of_file("docs/man/gatewayd.conf.5", manual, sizeof manual);
+        for (size_t t = 0; t < ELEMENTS(tables); t++)
+                for (size_t k = 0; k < tables[t]->count; k++) {
+                        if (!is_explained(example, tables[t]->keys[k].name))
+                                fail_msg("%s is not in gatewayd.conf", tables[t]->keys[k].name);
+                        if (!is_explained(manual, tables[t]->keys[k].name))
+                                fail_msg("%s is not in gatewayd.conf(5)", tables[t]->keys[k].name);
+                }
 }
 
 static void a_profile_with_nothing_but_a_name_has_sound_defaults(void **state) {
@@ -615,6 +654,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_example_is_taken_without_a_warning),
                 cmocka_unit_test(the_defaults_that_the_example_shows_are_the_defaults),
+                cmocka_unit_test(every_key_is_explained_in_the_example_and_in_the_manual),
                 cmocka_unit_test(a_profile_with_nothing_but_a_name_has_sound_defaults),
                 cmocka_unit_test(a_profile_that_attests_defaults_to_evidence_after_surprises),
                 cmocka_unit_test(short_keys_default_to_raw_bytes),
