@@ -27,8 +27,8 @@ void batch_encode(const struct relay_post *post, struct buffer *to) {
         }
 }
 
-void batch_key(struct bytes gateway_id, struct bytes incarnation, const struct relay_post *post,
-               struct bytes body, char to[BATCH_KEY_SIZE]) {
+void batch_key(struct bytes gateway_id, struct bytes incarnation, const struct relay_post *post, struct bytes body,
+               char to[BATCH_KEY_SIZE]) {
         _cleanup_(buffer_free) struct buffer named = { 0 };
         const struct relay_record *record = post->first;
         uint8_t digest[SHA256_DIGEST_LENGTH];
@@ -59,15 +59,13 @@ static int read_result(const cbor_item_t *item, struct batch_result *ret, struct
         if (!cbor_value_int(cbor_map_int(item, 1), &sequence) || sequence < 1)
                 return problem_set(problem, 0, EBADMSG, "malformed reply",
                                    "a result's sequence (1) is a positive integer");
-        if (!cbor_value_int(cbor_map_int(item, 2), &tier) ||
-            (tier != 0 && tier != 2 && tier != 32 && tier != 96))
+        if (!cbor_value_int(cbor_map_int(item, 2), &tier) || (tier != 0 && tier != 2 && tier != 32 && tier != 96))
                 return problem_set(problem, 0, EBADMSG, "malformed reply", "a result's tier (2) is 0, 2, 32 or 96");
         *ret = (struct batch_result){ .sequence = (uint64_t)sequence, .tier = (uint8_t)tier };
         return 0;
 }
 
-int batch_read_results(struct bytes body, struct batch_result ret[BATCH_RESULTS_MAX],
-                       struct problem *problem) {
+int batch_read_results(struct bytes body, struct batch_result ret[BATCH_RESULTS_MAX], struct problem *problem) {
         _cleanup_(cbor_itemp) cbor_item_t *reply = NULL;
         cbor_item_t **items;
         size_t count;

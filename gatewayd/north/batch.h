@@ -23,8 +23,8 @@
 void batch_encode(const struct relay_post *post, struct buffer *to);
 
 /* The Idempotency-Key: the same for the same records of the same gateway, and for nothing else. */
-void batch_key(struct bytes gateway_id, struct bytes incarnation, const struct relay_post *post,
-               struct bytes body, char to[BATCH_KEY_SIZE]);
+void batch_key(struct bytes gateway_id, struct bytes incarnation, const struct relay_post *post, struct bytes body,
+               char to[BATCH_KEY_SIZE]);
 
 struct batch_result {
         uint64_t sequence;
@@ -33,8 +33,7 @@ struct batch_result {
 
 /* Reads a reply. All of it is right, or none of it counts: -EBADMSG with `problem`.
  * Returns the number of results, at most BATCH_RESULTS_MAX. Unknown members are passed over. */
-int batch_read_results(struct bytes body, struct batch_result ret[BATCH_RESULTS_MAX],
-                       struct problem *problem);
+int batch_read_results(struct bytes body, struct batch_result ret[BATCH_RESULTS_MAX], struct problem *problem);
 
 /* Writes `value` so that it can stand in a header field: all but unreserved characters of RFC 3986
  * become %XX. `to` has room for 3 × size + 1. */

@@ -16,8 +16,8 @@
 
 #include "gatewayd/secret.h"
 
-#define SYSTEM_ANCHORS "/etc/ssl/certs/ca-certificates.crt"
-#define ANCHORS_MAX (4u << 20)
+#define SYSTEM_ANCHORS  "/etc/ssl/certs/ca-certificates.crt"
+#define ANCHORS_MAX     (4u << 20)
 #define CERTIFICATE_MAX (256u << 10)
 /* One page holds every private key in use; RSA with 8192 bits takes 6.5 KiB. */
 #define KEY_PAGE_SIZE 16384
@@ -121,8 +121,8 @@ static int read_client(const struct north_config *config, struct tls_files *file
                 return r;
         files->key = secret_page_new(KEY_PAGE_SIZE);
         if (!files->key)
-                return problem_set(problem, CODE_INTERNAL, errno, "upstream credentials", "no locked memory for the key: %s",
-                                   strerror(errno));
+                return problem_set(problem, CODE_INTERNAL, errno, "upstream credentials",
+                                   "no locked memory for the key: %s", strerror(errno));
         n = read_whole(config->client_key, (uint8_t *)files->key, KEY_PAGE_SIZE, problem);
         if (n < 0)
                 return (int)n;

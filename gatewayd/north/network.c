@@ -73,8 +73,8 @@ static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user
 int network_new(sd_event *event, void (*changed)(void *userdata), void *userdata, struct network **ret) {
         const struct sockaddr_nl address = {
                 .nl_family = AF_NETLINK,
-                .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
-                             RTMGRP_IPV6_ROUTE,
+                .nl_groups =
+                        RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE,
         };
         struct network *network;
         int r, fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);

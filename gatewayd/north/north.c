@@ -20,24 +20,24 @@
 
 #define BATCH_BYTES (512u << 10)
 /* Acknowledgements are a few bytes each, and at most a window of them is under way. */
-#define QUEUE_BYTES (1u << 20)
+#define QUEUE_BYTES         (1u << 20)
 #define FRAMES_PER_DISPATCH 64
-#define INCARNATION_BYTES 8
-#define GATEWAY_ID_MAX 64
-#define USEC_PER_SEC UINT64_C(1000000)
+#define INCARNATION_BYTES   8
+#define GATEWAY_ID_MAX      64
+#define USEC_PER_SEC        UINT64_C(1000000)
 
 struct north {
         sd_event *event;
         struct link *core;
         struct link_watch *watch;
-        struct relay *relay;       /* this and the next three: NULL with VERIFIER_NONE */
+        struct relay *relay; /* this and the next three: NULL with VERIFIER_NONE */
         struct upstream *upstream;
-        struct network *network;   /* also NULL where the kernel has no news for us */
+        struct network *network; /* also NULL where the kernel has no news for us */
         sd_event_source *retry;
         uint8_t gateway_id[GATEWAY_ID_MAX], incarnation[INCARNATION_BYTES];
-        size_t gateway_id_size;    /* 0: core has not said yet */
+        size_t gateway_id_size; /* 0: core has not said yet */
         bool is_stopped;
-        bool is_reply_odd;         /* said once, until a reply reads well again */
+        bool is_reply_odd; /* said once, until a reply reads well again */
 };
 
 static uint64_t now_usec(const struct north *north) {
@@ -73,8 +73,7 @@ static void tell_parked(void *userdata, uint64_t sequence, uint16_t status, cons
         _cleanup_(buffer_free) struct buffer body = { 0 };
 
         message_write_parked(
-                &(struct message_parked){
-                        .sequence = sequence, .http_status = status, .reason = bytes_of(reason) },
+                &(struct message_parked){ .sequence = sequence, .http_status = status, .reason = bytes_of(reason) },
                 &body);
         tell_core(userdata, FRAME_PARKED, &body);
 }
@@ -115,8 +114,8 @@ static int start_post(struct north *north, const struct relay_post *post) {
         char key[BATCH_KEY_SIZE];
 
         batch_encode(post, &body);
-        batch_key(BYTES(north->gateway_id, north->gateway_id_size), BYTES(north->incarnation, INCARNATION_BYTES),
-                  post, buffer_bytes(&body), key);
+        batch_key(BYTES(north->gateway_id, north->gateway_id_size), BYTES(north->incarnation, INCARNATION_BYTES), post,
+                  buffer_bytes(&body), key);
         /* The empty batch is a question: its answer must never come out of somebody's memory. */
         return upstream_post(north->upstream, post->count > 0 ? key : NULL, &body);
 }
@@ -210,8 +209,7 @@ static int on_record(struct north *north, struct bytes body) {
         struct message_record m;
         int r;
 
-        if (north->gateway_id_size == 0 || message_read_record(body, &m) < 0 || m.sequence == 0 ||
-            m.receipt.size == 0)
+        if (north->gateway_id_size == 0 || message_read_record(body, &m) < 0 || m.sequence == 0 || m.receipt.size == 0)
                 return -EBADMSG;
         if (!north->relay)
                 return 0; /* it stays where it is, in the store */

@@ -32,7 +32,8 @@ struct relay {
         size_t limit_records;    /* of the next batch: halved by refusals and repeated failures */
         size_t steady_records;   /* success doubles the limit up to here, then adds one a time */
         size_t limit_bytes;      /* lowered for good by 413 */
-        uint16_t refused_status; /* of the first record, while the probe decides; 0: none */
+        uint16_t refused_status; /* of the first record, while its case is open; 0: none is */
+        bool is_way_proven;      /* in that case: the empty batch has been taken since */
         char refused_reason[160];
 
         uint64_t wait_until_usec; /* 0: no wait */
@@ -208,19 +209,23 @@ static void shrink_batch(struct relay *relay) {
         relay->posted = 0;
 }
 
+static void close_case(struct relay *relay) {
+        relay->refused_status = 0;
+        relay->is_way_proven = false;
+}
+
 /* The way failed: wait, then the same again. */
-static void way_failed(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec,
-                       uint32_t chance) {
+static void way_failed(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec, uint32_t chance) {
         uint64_t asked_usec = 0, delay;
 
         if (answer->retry_after_sec > 0)
-                asked_usec = (uint64_t)(answer->retry_after_sec < RELAY_RETRY_AFTER_MAX_SEC
-                                                ? answer->retry_after_sec
-                                                : RELAY_RETRY_AFTER_MAX_SEC) *
-                             USEC_PER_SEC;
+                asked_usec =
+                        (uint64_t)(answer->retry_after_sec < RELAY_RETRY_AFTER_MAX_SEC ? answer->retry_after_sec
+                                                                                       : RELAY_RETRY_AFTER_MAX_SEC) *
+                        USEC_PER_SEC;
         if (relay->failures < UINT32_MAX)
                 relay->failures++;
-        relay->refused_status = 0; /* what a way that fails says of a record proves nothing */
+        close_case(relay); /* what was said of a record while the way failed proves nothing */
         shrink_batch(relay);
         delay = backoff_usec(relay, chance);
         if (delay < asked_usec)
@@ -252,6 +257,7 @@ static void delivered_first(struct relay *relay) {
 }
 
 static void batch_taken(struct relay *relay) {
+        close_case(relay);
         for (; relay->posted > 0; relay->posted--)
                 delivered_first(relay);
         relay->limit_records += relay->limit_records < relay->steady_records ? relay->limit_records : 1;
@@ -259,36 +265,25 @@ static void batch_taken(struct relay *relay) {
                 relay->limit_records = relay->settings.batch_records;
 }
 
-static void batch_refused(struct relay *relay, const struct relay_answer *answer) {
-        if (relay->posted > 1) {
-                size_t bytes = 0;
-                const struct relay_record *record = relay->first;
+/* Half of what was refused comes next; never more again than half of what was too large. */
+static void halve_batch(struct relay *relay, uint16_t status) {
+        const struct relay_record *record = relay->first;
+        size_t bytes = 0;
 
-                for (size_t i = 0; i < relay->posted; i++, record = record->next)
-                        bytes += record_bytes(record);
-                if (answer->status == 413)
-                        relay->limit_bytes = bytes / 2;
-                relay->limit_records = relay->posted / 2;
-                relay->posted = 0;
-                return;
-        }
-        relay->refused_status = answer->status;
-        snprintf(relay->refused_reason, sizeof relay->refused_reason, "%s",
-                 answer->reason ? answer->reason : "");
-        relay->posted = 0;
-        relay->mode = MODE_PROBE;
+        for (size_t i = 0; i < relay->posted; i++, record = record->next)
+                bytes += record_bytes(record);
+        if (status == 413)
+                relay->limit_bytes = bytes / 2;
+        relay->limit_records = relay->posted / 2;
 }
 
-/* The collector takes the empty batch: if a record was refused before, the record is at fault. First
- * its evidence is left out; where even its receipt was refused, it is given up for this run. */
-static void probe_taken(struct relay *relay) {
+/* Refused, while the empty batch is taken, and refused again. First the evidence is left out; where
+ * even the receipt was refused, the record is given up for this run. */
+static void park_first(struct relay *relay) {
         struct relay_record *record = relay->first;
 
-        relay->mode = MODE_BATCH;
-        if (relay->refused_status == 0)
-                return;
         relay->sink.parked(relay->sink.userdata, record->sequence, relay->refused_status, relay->refused_reason);
-        relay->refused_status = 0;
+        close_case(relay);
         if (record->evidence.size == 0) {
                 drop_first(relay);
                 return;
@@ -297,8 +292,33 @@ static void probe_taken(struct relay *relay) {
         record->evidence.size = 0;
 }
 
-void relay_answered(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec,
-                    uint32_t chance) {
+static void batch_refused(struct relay *relay, const struct relay_answer *answer) {
+        bool is_single = relay->posted == 1;
+
+        if (!is_single)
+                halve_batch(relay, answer->status);
+        relay->posted = 0;
+        if (!is_single)
+                return;
+
+        relay->refused_status = answer->status;
+        snprintf(relay->refused_reason, sizeof relay->refused_reason, "%s", answer->reason ? answer->reason : "");
+        if (relay->is_way_proven)
+                park_first(relay);
+        else
+                relay->mode = MODE_PROBE;
+}
+
+/* The collector takes the empty batch. The record in question is tried once more: the collector may
+ * have refused everybody a moment ago. */
+static void probe_taken(struct relay *relay) {
+        relay->mode = MODE_BATCH;
+        relay->is_way_proven = relay->refused_status != 0;
+        if (relay->is_way_proven)
+                relay->limit_records = 1;
+}
+
+void relay_answered(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec, uint32_t chance) {
         bool is_taken = is_success(answer->status);
 
         relay->is_busy = false;

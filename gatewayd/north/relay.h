@@ -9,11 +9,11 @@
  *   again as it was until it is answered, so its Idempotency-Key stays the same.
  * - 2xx: the batch is stored upstream.
  * - 4xx (but 408, 425, 429) to more than one record: half of them are tried, down to a single one.
- * - 4xx to a single record: an empty batch is posted. Only where that is taken is the record at
- *   fault: it is parked, and its receipt goes alone. Where the empty batch is refused too, the
- *   collector refuses us (a client certificate that it no longer knows, a wrong URL, a proxy
- *   between): nothing is parked, and the empty batch is tried until it is taken. A receipt that is
- *   refused even alone is said to be parked once more, and given up for this run.
+ * - 4xx to a single record: an empty batch is posted. Where that is taken and the record is refused
+ *   again, the record is at fault: it is parked, and its receipt goes alone. Where the empty batch is
+ *   refused too, the collector refuses us (a client certificate that it no longer knows, a wrong URL, a
+ *   proxy between): nothing is parked, and the empty batch is tried until it is taken. A receipt that is
+ *   refused even alone, in the same way, is said to be parked once more, and given up for this run.
  * - Anything else is a failure of the way: back-off, exponential with jitter; Retry-After counts.
  *   From the second failure on, batches get smaller.
  * - The empty batch also opens each run and is repeated while the way is down, so the state of the
@@ -24,7 +24,7 @@
 /* The most that is held: NORTH_WINDOW records, the one whose receipt is on its way, and room for a
  * core that counts a little differently. */
 #define RELAY_RECORDS_MAX 320
-#define RELAY_BYTES_MAX (32u << 20)
+#define RELAY_BYTES_MAX   (32u << 20)
 /* A Retry-After beyond this is a mistake, or a date read with a wrong clock. */
 #define RELAY_RETRY_AFTER_MAX_SEC 3600
 
@@ -65,10 +65,10 @@ struct relay_sink {
 };
 
 enum relay_step {
-        RELAY_IDLE,    /* nothing waits and the uplink is up */
-        RELAY_BUSY,    /* a POST is under way */
-        RELAY_WAIT,    /* back-off: ask again at the time given */
-        RELAY_POST,    /* post this now; until relay_answered() the relay is busy */
+        RELAY_IDLE, /* nothing waits and the uplink is up */
+        RELAY_BUSY, /* a POST is under way */
+        RELAY_WAIT, /* back-off: ask again at the time given */
+        RELAY_POST, /* post this now; until relay_answered() the relay is busy */
 };
 
 struct relay;
@@ -90,8 +90,7 @@ enum relay_step relay_next(struct relay *relay, uint64_t now_usec, struct relay_
                            uint64_t *ret_until_usec);
 
 /* The POST that relay_next() asked for has ended. `chance`: any 32 random bits, for the jitter. */
-void relay_answered(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec,
-                    uint32_t chance);
+void relay_answered(struct relay *relay, const struct relay_answer *answer, uint64_t now_usec, uint32_t chance);
 
 /* The network has changed: what failed before says nothing any more. The wait ends, but a second must
  * have passed since the last try; a wait that the collector asked for stays. */

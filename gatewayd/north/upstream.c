@@ -81,8 +81,8 @@ static void watch_remove(struct upstream *upstream, struct watch *watch) {
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socket) {
         struct upstream *upstream = userdata;
         struct watch *watch = socket;
-        uint32_t events = (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) |
-                          (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
+        uint32_t events =
+                (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
 
         (void)easy;
         if (what == CURL_POLL_REMOVE) {
@@ -344,7 +344,8 @@ int upstream_new(sd_event *event, const struct north_config *config, upstream_ha
                 if (r >= 0)
                         r = open_handles(upstream, config);
                 if (r < 0)
-                        problem_set(problem, CODE_INTERNAL, -r, "upstream", "libcurl could not be set up: %s", strerror(-r));
+                        problem_set(problem, CODE_INTERNAL, -r, "upstream", "libcurl could not be set up: %s",
+                                    strerror(-r));
         }
         if (r < 0) {
                 upstream_free(upstream);

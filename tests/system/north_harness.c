@@ -21,7 +21,7 @@
 #include "systemd/journal.h"
 
 #define LINE_MAX_BYTES (512 * 1024)
-#define QUEUE_BYTES (64u << 20)
+#define QUEUE_BYTES    (64u << 20)
 
 struct harness {
         sd_event *event;
@@ -47,8 +47,8 @@ static int print_frame(void *userdata, struct frame *frame) {
         else if (frame->type == FRAME_RESULT && message_read_result(frame->body, &result) == 0)
                 printf("result %lu %u\n", result.sequence, result.tier);
         else if (frame->type == FRAME_UPLINK && message_read_uplink(frame->body, &uplink) == 0)
-                printf("uplink %s %lu %.*s\n", uplink.is_up ? "up" : "down", uplink.retry_sec,
-                       (int)uplink.reason.size, (const char *)uplink.reason.data);
+                printf("uplink %s %lu %.*s\n", uplink.is_up ? "up" : "down", uplink.retry_sec, (int)uplink.reason.size,
+                       (const char *)uplink.reason.data);
         else if (frame->type == FRAME_PONG)
                 printf("pong\n");
         else
