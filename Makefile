@@ -206,6 +206,7 @@ install: all
 	chmod 644 $(DESTDIR)$(SYSTEMD_DIR)/system/gatewayd.service
 	install -D -m 644 systemd/gatewayd.catalog $(DESTDIR)$(SYSTEMD_DIR)/catalog/gatewayd.catalog
 	install -D -m 644 systemd/gatewayd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/gatewayd.conf
+	install -D -m 644 systemd/org.gatewayd.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.gatewayd.conf
 	install -D -m 644 systemd/gatewayd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/gatewayd.conf
 	install -d $(DESTDIR)/etc/gatewayd/conf.d
 	test -e $(DESTDIR)/etc/gatewayd/gatewayd.conf || \
