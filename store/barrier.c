@@ -211,7 +211,7 @@ static int open_checkpointer(struct barrier *b, const char *path) {
         int64_t page_bytes, tables;
         int r;
 
-        r = connection_open(path, NULL, SQLITE_OPEN_READWRITE, &b->db);
+        r = connection_open_to_write(path, 0, &b->db);
         if (r < 0)
                 return r;
         r = connection_number(b->db, "SELECT count(*) FROM sqlite_schema", &tables);

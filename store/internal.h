@@ -117,8 +117,9 @@ struct store {
 #define STORE_APPLICATION_ID 0x67776179 /* "gway" */
 
 int store_error(sqlite3 *db, int rc);
-/* Options every connection needs; `synchronous` as SQLite names it. */
+/* What every connection needs, without a look at the file. */
 int connection_open(const char *path, const char *vfs, int flags, sqlite3 **ret);
+int connection_open_to_write(const char *path, int flags, sqlite3 **ret);
 int connection_run(sqlite3 *db, const char *sql);
 /* The first column of the first row as a number. */
 int connection_number(sqlite3 *db, const char *sql, int64_t *ret);

@@ -52,6 +52,7 @@ static int open_for_looking(struct store *store) {
                                        &store->db);
         }
         r = connection_open(store->path, "unix-none", SQLITE_OPEN_READONLY, &store->db);
+        /* Before anything else, or SQLite asks for the shared index. */
         return r < 0 ? r : connection_run(store->db, "PRAGMA locking_mode = EXCLUSIVE");
 }
 

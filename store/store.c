@@ -80,8 +80,6 @@ int connection_number(sqlite3 *db, const char *sql, int64_t *ret) {
         return store_error(db, rc);
 }
 
-/* Nothing is spilled into the -wal before a commit: only then may its end move, and only a commit may
- * start it over. Nothing is written outside the store's own files. */
 int connection_open(const char *path, const char *vfs, int flags, sqlite3 **ret) {
         int rc = sqlite3_open_v2(path, ret, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
 
@@ -94,6 +92,16 @@ int connection_open(const char *path, const char *vfs, int flags, sqlite3 **ret)
         sqlite3_db_config(*ret, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
         sqlite3_db_config(*ret, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         sqlite3_wal_autocheckpoint(*ret, 0);
+        return 0;
+}
+
+/* Nothing is spilled into the -wal before a commit: only then may its end move, and only a commit may
+ * start it over. Nothing is written outside the store's own files. */
+int connection_open_to_write(const char *path, int flags, sqlite3 **ret) {
+        int r = connection_open(path, NULL, SQLITE_OPEN_READWRITE | flags, ret);
+
+        if (r < 0)
+                return r;
         return connection_run(*ret, "PRAGMA cache_spill = OFF; PRAGMA temp_store = MEMORY;"
                                     "PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
                                     "PRAGMA cell_size_check = ON");
@@ -178,7 +186,7 @@ static int make_at(struct store *store, const char *path) {
         if (fd < 0)
                 return -errno;
         close(fd);
-        r = connection_open(path, NULL, SQLITE_OPEN_READWRITE, &store->db);
+        r = connection_open_to_write(path, 0, &store->db);
         if (r == 0)
                 r = connection_run(store->db, "PRAGMA synchronous = FULL");
         if (r == 0)
@@ -218,7 +226,7 @@ static int open_in_memory(struct store *store, struct problem *problem) {
         store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = store->event_fd < 0 ? -errno : 0;
         if (r == 0)
-                r = connection_open(":memory:", NULL, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, &store->db);
+                r = connection_open_to_write(":memory:", SQLITE_OPEN_MEMORY, &store->db);
         if (r == 0)
                 r = fill_new(store);
         store->turn = 0;
@@ -281,7 +289,7 @@ static int open_for_work(struct store *store, const struct store_options *option
         int64_t pages;
         int r;
 
-        r = connection_open(store->path, NULL, SQLITE_OPEN_READWRITE, &store->db);
+        r = connection_open_to_write(store->path, 0, &store->db);
         if (r == 0)
                 r = connection_run(store->db, "PRAGMA journal_mode = WAL");
         if (r == 0)
