@@ -286,7 +286,7 @@ static void core_gone(void *userdata, int error) {
 
         south->is_ending = true;
         south_stop(south);
-        end(south, error);
+        end(south, error == -EPIPE ? 0 : error); /* its end is the supervisor's to tell of */
 }
 
 /* ---- the loop ---- */
@@ -425,7 +425,7 @@ int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t gener
         south->failures = failures_new(failure_told, south);
         r = take_over(south, udp, lookup, exchange);
         if (r < 0)
-                r = problem_set(problem, 0, -r, "south", "descriptors: %s", strerror(-r));
+                r = problem_set(problem, CODE_INTERNAL, -r, "south", "descriptors: %s", strerror(-r));
         else
                 r = make_dtls(south, problem);
         if (r >= 0)
@@ -433,7 +433,7 @@ int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t gener
         if (r >= 0) {
                 r = attach(south);
                 if (r < 0)
-                        r = problem_set(problem, 0, -r, "south", "event loop: %s", strerror(-r));
+                        r = problem_set(problem, CODE_INTERNAL, -r, "south", "event loop: %s", strerror(-r));
         }
         if (r < 0) {
                 south_free(south);
