@@ -106,8 +106,9 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $< $(UNIT_SUPPORT) $(EXTRA_OBJECTS) $(ARCHIVE) $(LIBS) -lcmocka -o $@
 
-$(BUILD)/unit/test_device: EXTRA_OBJECTS = $(DEVICE_OBJECTS)
-$(BUILD)/unit/test_device: $(DEVICE_OBJECTS)
+DEVICE_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_device*.c))
+$(DEVICE_TESTS): EXTRA_OBJECTS = $(DEVICE_OBJECTS)
+$(DEVICE_TESTS): $(DEVICE_OBJECTS)
 
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
