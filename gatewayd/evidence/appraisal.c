@@ -44,18 +44,31 @@ static int answer_doubts(struct turn *turn, struct device *device, const struct 
         return r;
 }
 
+/* Where a device stands once its way out has been found. */
+static int standing_regained(struct turn *turn, const struct device *device, enum standing *ret) {
+        struct keyring keyring;
+        int r;
+
+        r = keyring_load(turn, device->id, &keyring);
+        if (r < 0)
+                return r;
+        *ret = keyring_was_operational(&keyring) ? STANDING_OPERATIONAL : STANDING_REGISTERED;
+        return 0;
+}
+
 static int settle_standing(struct turn *turn, struct device *device, enum tier tier, bool is_proof) {
         enum standing standing = device->standing;
+        int r = 0;
 
-        if (standing == STANDING_REVOKED)
-                return 0;
-        if (tier == TIER_CONTRAINDICATED)
-                standing = STANDING_QUARANTINED;
-        else if (tier == TIER_AFFIRMING && (standing == STANDING_QUARANTINED ||
-                                            (standing == STANDING_NEEDS_VISIT && is_proof && !device->is_compromised)))
-                standing = device->generation > 0 ? STANDING_OPERATIONAL : STANDING_REGISTERED;
-        return step_standing(turn, device, standing,
-                             tier == TIER_AFFIRMING ? "the evidence is affirming" : "the evidence is contraindicated");
+        if (tier == TIER_CONTRAINDICATED && standing != STANDING_REVOKED)
+                return step_standing(turn, device, STANDING_QUARANTINED, "the evidence is contraindicated");
+        if (tier == TIER_AFFIRMING && (standing == STANDING_QUARANTINED ||
+                                       (standing == STANDING_NEEDS_VISIT && is_proof && !device->is_compromised))) {
+                r = standing_regained(turn, device, &standing);
+                if (r >= 0)
+                        r = step_standing(turn, device, standing, "the evidence is affirming");
+        }
+        return r;
 }
 
 int appraisal_settle(struct turn *turn, struct device *device, const struct appraisal *appraisal,
