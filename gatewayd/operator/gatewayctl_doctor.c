@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* gatewayctl doctor: what deserves a person's attention, and what to do about it. It only looks. */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "gatewayd/operator/gatewayctl_client.h"
+
+#define NAMED_MAX 5
+#define SOON_SEC (7 * 86400)
+
+enum severity { NOTICE, WARNING, CRITICAL };
+
+struct finding {
+        enum severity severity;
+        char what[400];
+        const char *remedy;
+};
+
+struct findings {
+        struct finding list[40];
+        size_t count;
+};
+
+static void find(struct findings *findings, enum severity severity, const char *remedy, const char *format, ...)
+        _printf_(4, 5);
+static void find(struct findings *findings, enum severity severity, const char *remedy, const char *format, ...) {
+        struct finding *finding = &findings->list[findings->count];
+        va_list arguments;
+
+        if (findings->count == ELEMENTS(findings->list))
+                return;
+        findings->count++;
+        finding->severity = severity;
+        finding->remedy = remedy;
+        va_start(arguments, format);
+        vsnprintf(finding->what, sizeof finding->what, format, arguments);
+        va_end(arguments);
+}
+
+/* ---- the gateway ---- */
+
+static void look_at_gateway(const struct value *status, struct findings *findings) {
+        const struct value *gateway = value_member(status, "gateway"), *clock = value_member(status, "clock");
+        uint64_t violations = value_number(gateway, "sandbox_violations");
+
+        if (value_bool(value_member(status, "store"), "is_degraded"))
+                find(findings, CRITICAL, "make room on the file system of the store; gatewayd goes on by itself",
+                     "nothing can be stored: devices get no keys and leave no evidence");
+        if (!value_bool(value_member(status, "south"), "is_attached"))
+                find(findings, CRITICAL, "journalctl -u gatewayd says why; it is being restarted",
+                     "the role that faces the devices is not there");
+        if (strcmp(value_text(gateway, "sandbox"), "weak") == 0)
+                find(findings, WARNING, "boot a kernel with Landlock (lsm=landlock,…), then take sandbox = \"weak\" out",
+                     "the roles run without Landlock");
+        if (violations > 0)
+                find(findings, WARNING, "journalctl -u gatewayd says which; report it, or suspect a break-in",
+                     "core was refused %" PRIu64 " system calls that it should never make", violations);
+        if (strcmp(value_text(gateway, "sealing_key"), "file") == 0)
+                find(findings, WARNING, "move it into a credential: gatewayd(8), \"Sealing key\"",
+                     "the key that seals the store is a file beside it: whoever copies both has every device's key");
+        if (strcmp(value_text(clock, "quality"), "unknown") == 0)
+                find(findings, WARNING, "connect a time source (NTP, GPS, a battery-backed clock)",
+                     "the time is not known since the last boot: ages count by powered-on time alone");
+        else if (!value_bool(clock, "is_trusted"))
+                find(findings, NOTICE, "nothing, if the date is right now; else set it right",
+                     "the clock jumped ahead; for a week calendar ages end nothing");
+}
+
+static void look_at_uplink(const struct value *status, struct findings *findings) {
+        const struct value *north = value_member(status, "north"), *backlog = value_member(status, "backlog");
+        int64_t horizon = value_signed(value_member(status, "horizon"), "seconds", INT64_MAX);
+        bool is_down = strcmp(value_text(north, "uplink"), "down") == 0;
+        uint64_t records = value_number(backlog, "records"), parked = value_number(north, "parked");
+        char figure[SAY_MAX], span[SAY_MAX];
+
+        if (is_down)
+                find(findings, horizon < SOON_SEC ? CRITICAL : WARNING,
+                     "mend the uplink; everything is kept and goes up by itself, in order",
+                     "the uplink is down: %.120s; %s records wait", value_text(north, "reason"), count_say(records, figure));
+        if (horizon < SOON_SEC && (is_down || strcmp(value_text(north, "verifier"), "none") == 0))
+                find(findings, CRITICAL, "mend the uplink, or raise backlog_records and backlog_size, or add disk",
+                     "in %s without an uplink the %s run out, and devices must keep their evidence",
+                     span_say(horizon, span), strcmp(value_text(value_member(status, "horizon"), "first"), "disk") == 0 ?
+                                                      "disk's blocks" : "backlog's places");
+        if (strcmp(value_text(north, "verifier"), "none") == 0 && records > 0)
+                find(findings, NOTICE, "configure north = { verifier = \"collector\"; … }",
+                     "%s records of evidence are kept and nobody fetches them", count_say(records, figure));
+        if (parked > 0)
+                find(findings, WARNING, "gatewayctl audit and the upstream's log say why; the receipts were delivered",
+                     "%s records were refused upstream and are parked", count_say(parked, figure));
+}
+
+/* ---- the devices ---- */
+
+struct symptom {
+        enum severity severity;
+        const char *what, *remedy;
+        bool (*is_seen)(const struct value *device);
+        uint64_t count;
+        char names[NAMED_MAX][72];
+};
+
+static bool is_state(const struct value *device, const char *state) {
+        return strcmp(value_text(device, "state"), state) == 0;
+}
+
+static bool needs_visit(const struct value *device) {
+        return is_state(device, "needs-visit");
+}
+
+static bool is_quarantined(const struct value *device) {
+        return is_state(device, "quarantined");
+}
+
+static bool is_restricted(const struct value *device) {
+        return is_state(device, "restricted");
+}
+
+static bool is_conflicted(const struct value *device) {
+        return value_bool(device, "is_conflicted") && !is_state(device, "revoked");
+}
+
+static bool is_compromised(const struct value *device) {
+        return value_bool(device, "is_compromised") && !is_state(device, "revoked") && !needs_visit(device);
+}
+
+static bool is_contraindicated(const struct value *device) {
+        return strcmp(value_text(device, "tier"), "contraindicated") == 0 && !is_state(device, "revoked");
+}
+
+static bool is_rotation_late(const struct value *device) {
+        return value_signed(device, "late_in", 0) < 0 && !is_state(device, "revoked") && !is_restricted(device);
+}
+
+static bool is_attestation_late(const struct value *device) {
+        return value_signed(device, "attest_in", 0) < 0 && !is_state(device, "revoked");
+}
+
+static bool lacks_attestation_key(const struct value *device) {
+        return value_member(device, "attest_in") && !value_bool(device, "has_attestation_key") &&
+               !is_state(device, "revoked");
+}
+
+static bool uses_factory_key(const struct value *device) {
+        return is_state(device, "registered") && value_signed(device, "last_seen", 0) != 0;
+}
+
+static bool never_came(const struct value *device) {
+        return is_state(device, "registered") && value_signed(device, "last_seen", 0) == 0;
+}
+
+static bool lacks_forward_secrecy(const struct value *device) {
+        return value_number(device, "handshakes_without_forward_secrecy") > 0 && !is_state(device, "revoked");
+}
+
+static bool drops_grants(const struct value *device) {
+        return value_number(device, "dropped_grants") > 0;
+}
+
+static bool has_window(const struct value *device) {
+        return value_number(device, "reset_window") > 0;
+}
+
+static void look_at_device(struct symptom *symptoms, size_t count, const struct value *device) {
+        for (size_t i = 0; i < count; i++) {
+                struct symptom *symptom = &symptoms[i];
+
+                if (!symptom->is_seen(device))
+                        continue;
+                if (symptom->count < NAMED_MAX)
+                        snprintf(symptom->names[symptom->count], sizeof symptom->names[0], "%s", value_text(device, "id"));
+                symptom->count++;
+        }
+}
+
+static void report_symptom(const struct symptom *symptom, struct findings *findings) {
+        char names[NAMED_MAX * 80] = "", figure[SAY_MAX];
+        size_t size = 0;
+
+        if (symptom->count == 0)
+                return;
+        for (size_t i = 0; i < symptom->count && i < NAMED_MAX; i++)
+                size += (size_t)snprintf(names + size, sizeof names - size, "%s%s", i > 0 ? ", " : "", symptom->names[i]);
+        find(findings, symptom->severity, symptom->remedy, "%s %s %s: %s%s", count_say(symptom->count, figure),
+             symptom->count == 1 ? "device" : "devices", symptom->what, names, symptom->count > NAMED_MAX ? ", …" : "");
+}
+
+static void look_at_devices(const struct value *devices, struct findings *findings) {
+        struct symptom symptoms[] = {
+                { CRITICAL, "with compromised keys and no other way to prove themselves",
+                  "somebody must go there: gatewayctl device reset ID --for 1h, then a factory reset of the device",
+                  needs_visit, 0, { "" } },
+                { CRITICAL, "in quarantine", "find out why (gatewayctl audit --device ID); gatewayctl device release ID",
+                  is_quarantined, 0, { "" } },
+                { CRITICAL, "whose old key was used after the new one was proven (two holders?)",
+                  "look at the device; fresh evidence, gatewayctl device release ID or rotate ID --compromised settles it",
+                  is_conflicted, 0, { "" } },
+                { WARNING, "with compromised keys, until they attest anew", "wait for their evidence, or reset them",
+                  is_compromised, 0, { "" } },
+                { CRITICAL, "whose software is not what it should be", "gatewayctl device show ID; update or replace it",
+                  is_contraindicated, 0, { "" } },
+                { WARNING, "restricted: their key is past its age", "see that they connect; they renew by themselves",
+                  is_restricted, 0, { "" } },
+                { WARNING, "past the latest time for their rotation", "see that they connect; they renew by themselves",
+                  is_rotation_late, 0, { "" } },
+                { WARNING, "without the evidence that was due", "see that they connect and attest",
+                  is_attestation_late, 0, { "" } },
+                { WARNING, "of a profile that attests without an attestation key",
+                  "remove and import them anew with attestation_key", lacks_attestation_key, 0, { "" } },
+                { WARNING, "still with their factory key", "see why they do not ask for an operational key (POST /cred)",
+                  uses_factory_key, 0, { "" } },
+                { NOTICE, "that never connected", "nothing, before they are installed", never_came, 0, { "" } },
+                { NOTICE, "connect without forward secrecy",
+                  "their stack lacks ECDHE-PSK suites; where it has them, forward_secrecy = \"require\" insists",
+                  lacks_forward_secrecy, 0, { "" } },
+                { NOTICE, "asked for keys again and again without using one",
+                  "their storage may be failing, or somebody asks in their name", drops_grants, 0, { "" } },
+                { NOTICE, "with an open reset window", "nothing; it closes by itself", has_window, 0, { "" } },
+        };
+
+        for (size_t i = 0; i < devices->count; i++)
+                look_at_device(symptoms, ELEMENTS(symptoms), &devices->items[i]);
+        for (size_t i = 0; i < ELEMENTS(symptoms); i++)
+                report_symptom(&symptoms[i], findings);
+}
+
+/* ---- telling ---- */
+
+static const char *severity_name(enum severity severity) {
+        static const char *const names[] = { "notice", "warning", "critical" };
+
+        return names[severity];
+}
+
+static void tell(const struct screen *screen, const struct findings *findings) {
+        static const enum colour colours[] = { COLOUR_DIM, COLOUR_WARN, COLOUR_BAD };
+
+        for (int severity = CRITICAL; severity >= NOTICE; severity--)
+                for (size_t i = 0; i < findings->count; i++) {
+                        const struct finding *finding = &findings->list[i];
+
+                        if ((int)finding->severity != severity)
+                                continue;
+                        screen_put(screen, colours[severity], "%8s", severity_name(finding->severity));
+                        fprintf(screen->to, "  %s\n", finding->what);
+                        screen_put(screen, COLOUR_DIM, "%8s  → %s\n", "", finding->remedy);
+                }
+        if (findings->count == 0)
+                screen_put(screen, COLOUR_GOOD, "nothing deserves attention\n");
+}
+
+static void tell_json(FILE *to, const struct findings *findings) {
+        struct value list = { .kind = VALUE_LIST };
+        struct value maps[ELEMENTS(findings->list)], texts[ELEMENTS(findings->list)][3];
+        char *keys[] = { (char *)"severity", (char *)"what", (char *)"remedy" };
+
+        for (size_t i = 0; i < findings->count; i++) {
+                const struct finding *finding = &findings->list[i];
+
+                texts[i][0] = (struct value){ .kind = VALUE_TEXT, .text = (char *)severity_name(finding->severity) };
+                texts[i][1] = (struct value){ .kind = VALUE_TEXT, .text = (char *)finding->what };
+                texts[i][2] = (struct value){ .kind = VALUE_TEXT, .text = (char *)finding->remedy };
+                maps[i] = (struct value){ .kind = VALUE_MAP, .items = texts[i], .keys = keys, .count = 3 };
+        }
+        list.items = maps;
+        list.count = findings->count;
+        value_print_json(&list, to);
+}
+
+int command_doctor(struct client *client, int count, char **arguments) {
+        static const struct device_filter all = { NULL, NULL, NULL };
+        struct findings findings = { .count = 0 };
+        struct value answer, devices;
+        bool is_bad = false;
+        int r = take_arguments(count, arguments, NULL, 0, NULL, 0, 0, "");
+
+        if (r != 0)
+                return r;
+        if (client_call(client, "Status", 1, &answer, "") < 0)
+                return EXIT_FAILED;
+        look_at_gateway(&answer.items[0], &findings);
+        look_at_uplink(&answer.items[0], &findings);
+        value_free(&answer);
+        if (client_devices(client, &all, &devices) < 0)
+                return EXIT_FAILED;
+        look_at_devices(&devices, &findings);
+        value_free(&devices);
+        if (client->is_json)
+                tell_json(client->screen.to, &findings);
+        else
+                tell(&client->screen, &findings);
+        for (size_t i = 0; i < findings.count; i++)
+                is_bad |= findings.list[i].severity != NOTICE;
+        return is_bad ? EXIT_FAILED : EXIT_DONE;
+}
