@@ -58,11 +58,57 @@ SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out tests/system/mbedtl
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 SIM_SOURCES := $(wildcard tests/sim/*.c)
-# What a device must do: no part of the archive, for it is a device's code.
+# The device of the simulator is not part of the archive: it is a device's code.
 DEVICE_SOURCES := $(wildcard tests/sim/device*.c)
 DEVICE_OBJECTS := $(DEVICE_SOURCES:%.c=$(BUILD)/obj/%.o)
-$(BUILD)/unit/test_device%: EXTRA_OBJECTS = $(DEVICE_OBJECTS)
-$(addprefix $(BUILD)/unit/,$(filter test_device%,$(UNIT_TESTS))): $(DEVICE_OBJECTS)
+
+PROGRAMS = $(BUILD)/gatewayd $(BUILD)/gatewayctl $(BUILD)/gateway-sim
+
+# What is done, a line each; V=1 shows the commands.
+ifeq ($(V),)
+Q = @
+say = @echo "  $(1)	$(2)"
+endif
+
+all: $(PROGRAMS)
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+
+$(ARCHIVE): $(OBJECTS)
+	@rm -f $@
+	$(call say,AR,$@)
+	$(Q)ar qcs $@ $^
+
+# The archive's engine_io.o must be part of the daemon whatever order the linker looks in: it defines
+# the system calls that libcoap is to meet.
+$(BUILD)/gatewayd: $(BUILD)/obj/gatewayd/main.o $(ARCHIVE)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
+
+$(BUILD)/gatewayctl: $(BUILD)/obj/gatewayd/operator/gatewayctl.o $(ARCHIVE)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(ARCHIVE) $(LIBS) -o $@
+
+$(BUILD)/gateway-sim: $(SIM_SOURCES:%.c=$(BUILD)/obj/%.o)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
+
+$(BUILD)/system/mbedtls_device: $(BUILD)/obj/tests/system/mbedtls_device.o $(DEVICE_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@
+
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(UNIT_SUPPORT) $(EXTRA_OBJECTS) $(ARCHIVE) $(LIBS) -lcmocka -o $@
+
+DEVICE_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_device*.c))
+$(DEVICE_TESTS): EXTRA_OBJECTS = $(DEVICE_OBJECTS)
+$(DEVICE_TESTS): $(DEVICE_OBJECTS)
 
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
