@@ -174,10 +174,11 @@ uint64_t device_tick(struct device *device);
 
 /* The handshake begun by `connect` completed: the gateway has shown that it knows the key. */
 uint64_t device_connected(struct device *device);
-/* The gateway answered the handshake with a fatal alert that concerns the key: unknown_psk_identity,
- * handshake_failure, access_denied, decrypt_error, bad_record_mac. */
+/* The gateway answered the handshake with a fatal alert that concerns the key: unknown_psk_identity (115),
+ * access_denied (49), decrypt_error (51), bad_record_mac (20). */
 uint64_t device_refused(struct device *device);
-/* The handshake got no answer (or close_notify, internal_error), or the open session has ended. */
+/* The handshake got no answer, or any other alert (close_notify, internal_error, or handshake_failure,
+ * which speaks of cipher suites), or the open session has ended. */
 uint64_t device_lost(struct device *device);
 /* A decrypted datagram of the open session. */
 uint64_t device_input(struct device *device, const uint8_t *datagram, size_t size);
