@@ -43,17 +43,20 @@ static bool is_signed_format(int32_t format) {
                format == FORMAT_CWT || format == FORMAT_COSE_SIGN1;
 }
 
-/* A COSE message of another kind, a PSA token under a shared key (COSE_Mac0, tag 17) say: well-formed, but
- * nothing here can verify it. */
+enum { TAG_ENCRYPT0 = 16, TAG_MAC0 = 17, TAG_CWT = 61, TAG_ENCRYPT = 96, TAG_MAC = 97, TAG_SIGN = 98 };
+
+/* A COSE message of another kind, a PSA token under a shared key (COSE_Mac0) say: well-formed, but nothing
+ * here can verify it. */
 static bool is_other_cose(struct bytes message) {
-        uint64_t tag;
         struct bytes content;
+        uint64_t tag;
 
         if (cbor_check(message, NULL) < 0)
                 return false;
-        if (cbor_view_tag(message, &tag, &content) && tag == 61)
+        if (cbor_view_tag(message, &tag, &content) && tag == TAG_CWT)
                 message = content;
-        return cbor_view_tag(message, &tag, &content) && tag != 18;
+        return cbor_view_tag(message, &tag, &content) && (tag == TAG_ENCRYPT0 || tag == TAG_MAC0 || tag == TAG_ENCRYPT ||
+                                                          tag == TAG_MAC || tag == TAG_SIGN);
 }
 
 static void public_key_freep(EVP_PKEY **key) {
