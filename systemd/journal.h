@@ -13,7 +13,7 @@ void journal_event(const struct event *event);
 /* A line of plain text that is no event (start-up errors, library messages). Priority as syslog. */
 void journal_line(int priority, const char *format, ...) _printf_(2, 3);
 
-/* Counts repetitions: an event of the same kind, device, peer and reason within `window_usec` of the
+/* Counts repetitions: an event of the same kind, device, peer (without its port) and reason within `window_usec` of the
  * last one written is counted, not written; the count goes out (EVENTS_COUNTED or with the next one)
  * when the window ends. Bounded: 1024 different ones are remembered, the oldest flushed. */
 struct journal_throttle;

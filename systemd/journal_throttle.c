@@ -42,22 +42,33 @@ struct journal_throttle *journal_throttle_new(uint64_t window_usec) {
         return t;
 }
 
-static uint32_t hash_text(uint32_t hash, const char *text) {
-        for (; *text != '\0'; text++)
-                hash = (hash ^ (uint8_t)*text) * 16777619u; /* FNV-1a */
+static uint32_t hash_text(uint32_t hash, const char *text, size_t length) {
+        for (size_t i = 0; i < length; i++)
+                hash = (hash ^ (uint8_t)text[i]) * 16777619u; /* FNV-1a */
         return hash * 16777619u;
+}
+
+/* A peer's address without its port: a port costs an attacker nothing. */
+static size_t address_length(const char *peer) {
+        const char *colon = strrchr(peer, ':');
+
+        return colon ? (size_t)(colon - peer) : strlen(peer);
 }
 
 static uint16_t *bucket_of(struct journal_throttle *t, const struct event *event) {
         uint32_t hash = 2166136261u + (uint32_t)event->kind;
 
-        hash = hash_text(hash_text(hash_text(hash, event->device), event->peer), event->reason);
+        hash = hash_text(hash, event->device, strlen(event->device));
+        hash = hash_text(hash, event->peer, address_length(event->peer));
+        hash = hash_text(hash, event->reason, strlen(event->reason));
         return &t->buckets[(hash ^ hash >> 16) % BUCKETS];
 }
 
 static bool is_same(const struct event *a, const struct event *b) {
-        return a->kind == b->kind && strcmp(a->device, b->device) == 0 && strcmp(a->peer, b->peer) == 0 &&
-               strcmp(a->reason, b->reason) == 0;
+        size_t length = address_length(a->peer);
+
+        return a->kind == b->kind && strcmp(a->device, b->device) == 0 && strcmp(a->reason, b->reason) == 0 &&
+               length == address_length(b->peer) && memcmp(a->peer, b->peer, length) == 0;
 }
 
 static void age_unlink(struct journal_throttle *t, uint16_t i) {

@@ -302,10 +302,19 @@ static void different_events_are_told_apart(void **state) {
         other.kind = EVENT_REQUEST_REFUSED;
         journal_throttle_event(throttle, &other, 0);
         assert_int_equal(sent_count, 5);
-        /* The kid is no part of what makes two events the same. */
+        /* Neither the kid nor the peer's port is part of what makes two events the same. */
         strcpy(other.kid, "k");
         journal_throttle_event(throttle, &other, 0);
         assert_int_equal(sent_count, 5);
+        strcpy(other.peer, "[::1]:4000");
+        journal_throttle_event(throttle, &other, 0);
+        assert_int_equal(sent_count, 6);
+        strcpy(other.peer, "[::1]:4001");
+        journal_throttle_event(throttle, &other, 0);
+        assert_int_equal(sent_count, 6);
+        strcpy(other.peer, "[::2]:4001");
+        journal_throttle_event(throttle, &other, 0);
+        assert_int_equal(sent_count, 7);
         journal_throttle_free(throttle);
 }
 
