@@ -40,6 +40,7 @@ struct supervised {
         pid_t pid; /* 0: not running */
         uint32_t generation;
         bool is_ready;
+        bool is_unlinked; /* its link has ended, it has not (yet) */
         unsigned missed;
         uint64_t started_usec, backoff_usec;
         struct link *link;
@@ -177,7 +178,7 @@ static int start_role(struct supervised *r) {
                 return pid;
         r->pid = pid;
         r->generation++;
-        r->is_ready = false;
+        r->is_ready = r->is_unlinked = false;
         r->missed = 0;
         r->started_usec = now_usec(s);
         error = watch_role(r, link);
@@ -318,10 +319,13 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
 static void on_link_gone(void *userdata, int error) {
         struct supervised *r = userdata;
 
-        /* Its end is seen by on_child; one that lives on without its link, or talks nonsense, is ended. */
-        if (error != -EPIPE)
-                journal_line(3, "supervisor: %s broke its link: %s", role_name(r->role), strerror(-error));
-        if (r->pid > 0 && !r->supervisor->is_stopping)
+        /* One that is on its way out closes its link first and must be let go, or its exit status is lost:
+         * the heartbeats end one that lives on. One that talks nonsense is ended at once. */
+        r->is_unlinked = true;
+        if (error == -EPIPE || r->supervisor->is_stopping)
+                return;
+        journal_line(3, "supervisor: %s broke its link: %s", role_name(r->role), strerror(-error));
+        if (r->pid > 0)
                 kill(r->pid, SIGKILL);
 }
 
@@ -401,7 +405,7 @@ static int on_frame(void *userdata, struct frame *frame) {
 static void beat(struct supervised *r, uint64_t now) {
         if (r->pid <= 0)
                 return;
-        if (!r->is_ready) {
+        if (!r->is_ready && !r->is_unlinked) {
                 if (now - r->started_usec < START_USEC)
                         return;
         } else if (r->missed < HEARTBEATS_MISSED_MAX) {

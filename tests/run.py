@@ -60,7 +60,7 @@ def unit(path, timeout, environment):
 
 def system(path, timeout, environment):
     name = "system/" + os.path.basename(path)
-    code, text, seconds = run([PYTHON, path, "-v"] if path.endswith(".py") else ["/bin/bash", path], timeout, environment)
+    code, text, seconds = run([PYTHON, "-W", "ignore", path, "-v"] if path.endswith(".py") else ["/bin/bash", path], timeout, environment)
     if not path.endswith(".py"):
         return judge(name, code, text, seconds, int(code == 0), [], [])
     passed, failed, skipped = count(text, r"\.\.\. ok$", r"^(?:FAIL|ERROR): (.+)$",

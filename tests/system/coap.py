@@ -132,7 +132,10 @@ class Peer:
         except (BrokenPipeError, ValueError):
             pass
         self.process.wait(10 * SLOW)
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
 
     def __enter__(self):
         return self

@@ -3,13 +3,12 @@
 /* A DTLS 1.2 PSK client for tests that want to choose every datagram themselves: it makes the handshake
  * and then passes plain datagrams between standard input and output as lines of hex.
  *
- *   dtls_peer PORT IDENTITY KEY [local=PORT] [cipher=LIST] [session=FILE] [until=key-exchange] [seconds=N]
+ *   dtls_peer PORT IDENTITY KEY [local=PORT] [cipher=LIST] [session=FILE] [seconds=N]
  *
  * Says "connected SUITE new|resumed" or "failed REASON". Then takes "s HEX" (send), "c" (close_notify and
  * end), "x" (end without a word, as a device that loses power), and says "r HEX" for what came and
  * "closed" when the other side ended the session. With session=FILE a session is kept in the file and
- * offered again the next time. until=key-exchange stops before the Finished: whoever knows the identity
- * alone gets so far. */
+ * offered again the next time. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,7 +25,7 @@
 #include "gatewayd/bytes.h"
 
 struct peer {
-        const char *identity, *cipher, *session_path, *until;
+        const char *identity, *cipher, *session_path;
         struct bytes key;
         int local_port, seconds;
         int fd;
@@ -129,8 +128,6 @@ static const char *handshake(struct peer *peer) {
 
                 if (r == 1)
                         return NULL;
-                if (peer->until && SSL_get_state(peer->ssl) >= TLS_ST_CW_KEY_EXCH)
-                        return "stopped";
                 if (SSL_get_error(peer->ssl, r) != SSL_ERROR_WANT_READ) {
                         unsigned long error = ERR_peek_last_error();
 
@@ -189,7 +186,6 @@ int main(int argc, char **argv) {
         peer.key = bytes_of(argv[3]);
         peer.cipher = option(argv + 4, "cipher") ? option(argv + 4, "cipher") : "PSK-AES128-CCM8";
         peer.session_path = option(argv + 4, "session");
-        peer.until = option(argv + 4, "until");
         peer.local_port = option(argv + 4, "local") ? atoi(option(argv + 4, "local")) : 0;
         peer.seconds = option(argv + 4, "seconds") ? atoi(option(argv + 4, "seconds")) : 10;
         set_up(&peer, atoi(argv[1]));
