@@ -220,7 +220,7 @@ static const struct method methods[] = {
         { "ReleaseDevice", method_release_device }, { "ListDevices", method_list_devices },
         { "ShowDevice", method_show_device },       { "Status", method_status },
         { "Audit", method_audit },                  { "VerifyAudit", method_verify_audit },
-        { "RelayNow", method_relay_now },
+        { "RelayNow", method_relay_now },           { "Now", method_now },
 };
 
 static const struct method *method_find(const char *name) {
@@ -250,6 +250,7 @@ static const sd_bus_vtable vtable[] = {
         METHOD("Audit", "stub", N(device) N(after) N(limit) N(last), "aa{sv}", N(rows)),
         METHOD("VerifyAudit", "", , "bt", N(good) N(first_bad)),
         METHOD("RelayNow", "", , "b", N(changed)),
+        METHOD("Now", "", , "xxs", N(time) N(powered) N(quality)),
         SD_BUS_VTABLE_END,
 };
 

@@ -170,6 +170,17 @@ int client_call(struct client *client, const char *method, size_t expected, stru
         return client_send(client, message, expected, ret);
 }
 
+int client_now(struct client *client, unix_sec *ret) {
+        struct value answer;
+        int r = client_call(client, "Now", 3, &answer, "");
+
+        if (r < 0)
+                return r;
+        *ret = answer.items[0].kind == VALUE_SIGNED ? answer.items[0].integer : 0;
+        value_free(&answer);
+        return 0;
+}
+
 /* ---- all devices ---- */
 
 static int ask_page(struct client *client, const char *after, const struct device_filter *filter, struct value *ret) {

@@ -36,6 +36,9 @@ void client_close(struct client *client);
 int usage_error(const char *format, ...) _printf_(1, 2);
 void complain(const char *format, ...) _printf_(1, 2);
 
+/* The gateway's time, by which its times are told; it need not be this machine's. */
+int client_now(struct client *client, unix_sec *ret);
+
 /* All devices that the filter lets through (texts or NULL), over as many pages as it takes. */
 struct device_filter {
         const char *state, *profile, *tier;

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "gatewayd/operator/gatewayctl_client.h"
@@ -214,7 +213,7 @@ int command_rotate(struct client *client, int count, char **arguments) {
                 { "--compromised", NULL, &is_compromised },
                 { "--since", &since_text, NULL },
         };
-        unix_sec since = 0;
+        unix_sec since = 0, now;
         struct value answer;
         int r = take_arguments(count, arguments, options, ELEMENTS(options), &id, 1, 1, "the device id");
 
@@ -222,10 +221,13 @@ int command_rotate(struct client *client, int count, char **arguments) {
                 return r;
         if (since_text && !is_compromised)
                 return usage_error("--since belongs to --compromised");
-        if (since_text)
-                r = read_time(since_text, time(NULL), &since);
-        if (r != 0)
-                return r;
+        if (since_text) {
+                if (client_now(client, &now) < 0)
+                        return EXIT_FAILED;
+                r = read_time(since_text, now, &since);
+                if (r != 0)
+                        return r;
+        }
         r = client_call(client, "RotateDevice", 1, &answer, "sbx", id, (int)is_compromised, since);
         return end_change(client, r, &answer,
                           is_compromised ? "its keys prove nothing any more" : "is due; it will rotate when it next asks",

@@ -77,11 +77,12 @@ int command_device_list(struct client *client, int count, char **arguments) {
                 { "--tier", &filter.tier, NULL },
         };
         struct value devices;
+        unix_sec now;
         int r = take_arguments(count, arguments, options, ELEMENTS(options), NULL, 0, 0, "");
 
         if (r != 0)
                 return r;
-        if (client_devices(client, &filter, &devices) < 0)
+        if (client_now(client, &now) < 0 || client_devices(client, &filter, &devices) < 0)
                 return EXIT_FAILED;
         if (client->is_json)
                 value_print_json(&devices, client->screen.to);
@@ -89,7 +90,7 @@ int command_device_list(struct client *client, int count, char **arguments) {
                 fputs("no devices\n", client->screen.to);
         else {
                 for (size_t i = 0; i < devices.count; i++)
-                        add_device(&table, &devices.items[i], time(NULL));
+                        add_device(&table, &devices.items[i], now);
                 table_print(&table, &client->screen);
                 table_free(&table);
         }
@@ -178,11 +179,12 @@ static void put_device(const struct screen *screen, const struct value *device, 
 int command_device_show(struct client *client, int count, char **arguments) {
         struct value answer;
         const char *id;
+        unix_sec now;
         int r = take_arguments(count, arguments, NULL, 0, &id, 1, 1, "the device id");
 
         if (r != 0)
                 return r;
-        if (client_call(client, "ShowDevice", 2, &answer, "s", id) < 0)
+        if (client_now(client, &now) < 0 || client_call(client, "ShowDevice", 2, &answer, "s", id) < 0)
                 return EXIT_FAILED;
         if (client->is_json) {
                 char *keys[] = { (char *)"device", (char *)"credentials" };
@@ -190,8 +192,8 @@ int command_device_show(struct client *client, int count, char **arguments) {
 
                 value_print_json(&map, client->screen.to);
         } else {
-                put_device(&client->screen, &answer.items[0], time(NULL));
-                put_credentials(&client->screen, &answer.items[1], time(NULL));
+                put_device(&client->screen, &answer.items[0], now);
+                put_credentials(&client->screen, &answer.items[1], now);
         }
         value_free(&answer);
         return EXIT_DONE;

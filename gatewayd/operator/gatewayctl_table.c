@@ -176,6 +176,8 @@ const char *time_say(unix_sec time, unix_sec now, char *to) {
 
         if (time == 0)
                 snprintf(to, SAY_MAX, "never");
+        else if (time >= now - 1 && time <= now + 5) /* seconds pass between two questions */
+                snprintf(to, SAY_MAX, "just now");
         else if (time > now)
                 snprintf(to, SAY_MAX, "in %s", span_say(time - now, span));
         else

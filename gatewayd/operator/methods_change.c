@@ -11,6 +11,8 @@
 #include "gatewayd/operator/methods.h"
 
 #define COMPLAINTS_MAX 100
+/* An import is one turn, and devices wait meanwhile: about 70 µs a device. */
+#define IMPORT_MOST 20000
 
 static int answer_changed(struct method_call *call) {
         return sd_bus_message_append(call->answer.message, "b", (int)store_is_changed(call->turn->store));
@@ -105,6 +107,10 @@ static int register_text(struct method_call *call, struct bytes text, bool is_js
         for (size_t i = 0; r < 0 && i < problems.count; i++)
                 complain(&registering, problems.lines[i]);
         config_problems_free(&problems);
+        if (r >= 0 && import.count > IMPORT_MOST)
+                r = problem_set(call->problem, CODE_TOO_LARGE, EINVAL, "too many devices",
+                                "%zu devices at once; at most %d: devices in the field wait meanwhile. Split the file",
+                                import.count, IMPORT_MOST);
         if (r >= 0)
                 r = add_all(&registering, &import);
         if (r >= 0)
@@ -232,10 +238,12 @@ int method_release_device(struct method_call *call) {
 /* ---- the uplink ---- */
 
 int method_relay_now(struct method_call *call) {
-        int r = call->backend->relay_now(call->backend->userdata);
+        bool has_verifier = call->turn->config->north.verifier != VERIFIER_NONE;
+        int r = has_verifier ? call->backend->relay_now(call->backend->userdata) : -ENOTCONN;
 
         if (r == -ENOTCONN)
                 return problem_set(call->problem, CODE_UNAVAILABLE, ENOTCONN, "no north",
-                                   "there is no uplink to try: north = { verifier = \"none\" } or north is being restarted");
+                                   "there is no uplink to try: %s", has_verifier ? "north is being restarted" :
+                                                                     "the configuration says verifier = \"none\"");
         return r < 0 ? r : sd_bus_message_append(call->answer.message, "b", 1);
 }
