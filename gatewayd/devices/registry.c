@@ -413,6 +413,8 @@ int registry_release(struct turn *turn, const char *id, struct problem *problem)
         }
         if (r == 0 && !was_conflicted)
                 return 0;
+        if (device.due & DUE_OVERDUE_TOLD)
+                device.due |= DUE_OVERDUE_RELEASED;
         r = device_update(turn->store, &device);
         if (r < 0)
                 return r;

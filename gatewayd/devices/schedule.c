@@ -125,6 +125,18 @@ static int become_overdue(struct turn *turn, struct device *device, const struct
         return r < 0 ? r : 0;
 }
 
+/* Evidence has lifted the quarantine, but the key is still overdue: renewal only. */
+static int stay_restricted(struct turn *turn, struct device *device, const struct profile *profile,
+                           const struct rotation_view *view) {
+        int r;
+
+        if (!view->is_overdue || device->standing != STANDING_OPERATIONAL || device->due & DUE_OVERDUE_RELEASED ||
+            rotation_late_in(view, profile, &turn->now) > 0)
+                return 0;
+        r = step_standing(turn, device, STANDING_RESTRICTED, "its newest key is still older than max_age");
+        return r < 0 ? r : 0;
+}
+
 /* Carries out one step; a credential whose row is gone leaves the keyring. */
 static int carry_out(struct turn *turn, struct device *device, const struct profile *profile,
                      struct keyring *keyring, const struct rotation_step *step) {
@@ -173,7 +185,7 @@ static int look_rotation(struct turn *turn, struct device *device, const struct 
 
                 if (step.action == ROTATION_NONE) {
                         due_least(next, &step.next);
-                        return 0;
+                        return stay_restricted(turn, device, profile, &view);
                 }
                 r = carry_out(turn, device, profile, keyring, &step);
                 if (r < 0)

@@ -76,6 +76,8 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
         case KEY_PRE_ACTIVE:
                 if (moment_powered_age(now, &c->issued) > UNPROVEN_SEC + SLACK_SEC)
                         world_fail(w, d->model.id, "unproven key %s was never dropped", c->identity);
+                if (tip && tip->proven.powered_sec > c->issued.powered_sec)
+                        world_fail(w, d->model.id, "key %s survived the proof of another", c->identity);
                 break;
         case KEY_RETIRING:
                 if (tip && moment_is_set(&tip->confirmed) && !is_awaited &&
@@ -102,7 +104,7 @@ static void check_newest(struct world *w, struct world_device *d, const struct d
 
         if (powered > profile->rotate_every_sec + SLACK_SEC && !(row->due & DUE_ROTATE))
                 world_fail(w, row->id, "rotation is due and was never announced");
-        if (powered > profile->max_age_sec + SLACK_SEC && profile->on_overdue == OVERDUE_RESTRICT && !is_overdue)
+        if (powered > profile->max_age_sec + SLACK_SEC && profile->on_overdue != OVERDUE_KEEP && !is_overdue)
                 world_fail(w, row->id, "key %s is used past max_age", tip->identity);
         /* No jump of the calendar restricts anybody while it is held. */
         if (row->standing == STANDING_RESTRICTED && !d->was_restricted && !w->f->turn.now.wall_trusted &&

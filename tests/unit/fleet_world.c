@@ -311,45 +311,51 @@ static void befall(struct world *w) {
 
 /* ---- thieves ---- */
 
-/* A thief takes a device's keys, asks for keys of their own over them, and comes back with all of them. What
+/* A thief takes a device's keys, asks for keys of its own over them, and comes back with all of them. What
  * they do is bounded by what PROTOCOL.md promises for the profile. Where it attests, they even prove a key
- * before the device does; elsewhere whoever proves first over a key that both hold looks like the device, so
- * there they ask quietly and come back later. */
-static void thief_takes(struct world_device *d, const struct model_key *key) {
+ * before the device does, but only once: a key that was confirmed ends its predecessor after the grace.
+ * Elsewhere whoever proves first over a key that both hold looks like the device, so there they ask quietly. */
+static struct model_key *thief_takes(struct world_device *d, const struct model_key *key) {
+        struct model_key *taken = &d->stolen[d->stolen_count];
+
         if (d->stolen_count == STOLEN_MAX || key->identity[0] == '\0')
-                return;
-        d->stolen[d->stolen_count] = *key;
-        d->stolen[d->stolen_count++].has_worked = false;
+                return NULL;
+        d->stolen_count++;
+        *taken = *key;
+        taken->has_worked = false;
+        return taken;
 }
 
-static void thief_asks(struct world *w, struct world_device *d, struct identity *from, bool proves) {
-        struct model_key grant = { 0 };
+static void thief_asks(struct world *w, struct world_device *d, struct identity *from, enum key_state over) {
+        struct model_key grant = { 0 }, *taken;
         struct reply reply = { 0 };
         struct identity ignored;
-        int code = request(w, from, CODE_POST, "cred", &reply, false);
 
-        if (code == CODE_CHANGED) {
+        if (request(w, from, CODE_POST, "cred", &reply, false) == CODE_CHANGED) {
                 fixture_grant(buffer_bytes(&reply.payload), grant.identity, &grant.key);
-                thief_takes(d, &grant);
-                if (proves)
-                        (void)handshake(w, &grant, false, &ignored);
+                if (over != KEY_ACTIVE)
+                        world_fail(w, d->model.id, "a thief got key %s over an old key", grant.identity);
+                if (strcmp(grant.identity, d->model.newest.identity) == 0)
+                        world_fail(w, d->model.id, "a thief got the device's own key");
+                taken = thief_takes(d, &grant);
+                if (taken && d->profile == FIXTURE_ATTEST)
+                        taken->has_worked = handshake(w, taken, false, &ignored) == MODEL_CONNECTED;
         }
         buffer_free(&reply.payload);
 }
 
-static void thief_knocks(struct world *w, struct world_device *d, const struct model_key *key) {
+static void thief_knocks(struct world *w, struct world_device *d, struct model_key *key) {
         enum key_state state = fixture_state(w->f, key->identity);
+        bool attests = w->f->profiles[d->profile].attestation != ATTESTATION_NONE;
         unsigned crashes = w->crashes;
         struct identity identity;
 
-        if (state == KEY_PRE_ACTIVE)
+        if (state == KEY_PRE_ACTIVE || (state == KEY_ACTIVE && key->has_worked))
                 return; /* keeps it for later */
-        if (handshake(w, key, false, &identity) != MODEL_CONNECTED) {
+        if (handshake(w, key, false, &identity) != MODEL_CONNECTED)
                 w->refused_thieves++;
-                return;
-        }
-        if (crashes == w->crashes && (state == KEY_ACTIVE || d->profile == FIXTURE_ATTEST || d->profile == FIXTURE_STRICT))
-                thief_asks(w, d, &identity, d->profile == FIXTURE_ATTEST);
+        else if (crashes == w->crashes && (state == KEY_ACTIVE || attests))
+                thief_asks(w, d, &identity, state);
 }
 
 static void thieve(struct world *w) {
@@ -370,8 +376,11 @@ static void wake(struct world *w, struct world_device *d) {
 
         w->wakes++;
         if (model_wake(&d->model, &air, w->now)) {
-                d->content_at = w->on_sec;
-                d->next_wake = w->now + d->wake_every;
+                /* Now and then one is put away for longer than its key may live. */
+                int64_t away = world_strikes(w, 100) ? 120 * FIXTURE_DAY : 0;
+
+                d->content_at = w->on_sec + away;
+                d->next_wake = w->now + d->wake_every + away;
         } else
                 d->next_wake = w->now + RETRY_SEC + (int64_t)world_random(w, RETRY_SEC);
         d->has_session = false;
@@ -427,6 +436,9 @@ static void check_stolen(struct world *w, struct world_device *d, const struct m
 void world_settle(struct world *w) {
         w->is_calm = true;
         w->wall_offset = w->wall_offset < 0 ? 0 : w->wall_offset;
+        for (size_t i = 0; i < w->device_count; i++)
+                if (w->devices[i].next_wake > w->now + w->devices[i].wake_every)
+                        w->devices[i].next_wake = w->now + w->devices[i].wake_every;
         world_run(w, w->now + 60 * FIXTURE_DAY);
         for (size_t i = 0; i < w->device_count; i++) {
                 struct world_device *d = &w->devices[i];
