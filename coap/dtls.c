@@ -68,7 +68,7 @@ int dtls_new(const struct south_settings *settings, const struct dtls_handlers *
         if (r >= 0)
                 r = sessions_new(&limits, &dtls->sessions);
         if (r < 0)
-                r = problem_set(problem, 0, EIO, "DTLS", "no randomness from OpenSSL");
+                r = problem_set(problem, CODE_INTERNAL, EIO, "DTLS", "no randomness from OpenSSL");
         else
                 r = dtls_context_new(dtls, problem);
         if (r < 0) {

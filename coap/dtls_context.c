@@ -157,7 +157,7 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
         /* No configuration file of the system may open or close what is offered here. */
         if (!OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS |
                                       OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL))
-                return problem_set(problem, 0, EIO, "DTLS", "OpenSSL does not initialise");
+                return problem_set(problem, CODE_INTERNAL, EIO, "DTLS", "OpenSSL does not initialise");
         context = dtls->context = SSL_CTX_new(DTLS_server_method());
         dtls->listener_peer = BIO_ADDR_new();
         if (!context || !dtls->listener_peer || !bio_method_new(dtls))
@@ -168,7 +168,7 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
                 char reason[160];
 
                 ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
-                return problem_set(problem, 0, EIO, "DTLS", "OpenSSL refuses the cipher suites: %s",
+                return problem_set(problem, CODE_INTERNAL, EIO, "DTLS", "OpenSSL refuses the cipher suites: %s",
                                    reason);
         }
         /* A resumed session would skip the PSK callback, so a revoked key would live on. */

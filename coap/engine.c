@@ -1,64 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The contexts of libcoap, what goes into them and what comes out. */
+/* What goes into the contexts of libcoap and what comes out of them. */
 
-#include "coap/engine.h"
+#include "coap/engine_parts.h"
 
-#include <coap3/coap.h>
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 
 #include "coap/engine_io.h"
 #include "gatewayd/format.h"
-
-#define HEADER_BYTES 4
-#define TYPE_ACK 2
-#define CLASS_SIGNALING 7
-/* Datagrams that may wait for engines_run(). */
-#define INBOX_MAX 64
-/* The session number of the self-test, which no session ever has. */
-#define SELF_TEST_NUMBER 0
-
-struct inbox_entry {
-        uint32_t number;
-        uint16_t size;
-        uint8_t data[COAP_RXBUFFER_SIZE];
-        TAILQ_ENTRY(inbox_entry) entries;
-};
-TAILQ_HEAD(inbox, inbox_entry);
-
-struct engine {
-        struct engines *engines;
-        coap_context_t *context;
-        int fd;
-        sd_event_source *source;
-        struct inbox inbox, done;
-        unsigned waiting;
-        const uint32_t *knock; /* makes a virtual peer for this session: see peer_of() */
-        TAILQ_ENTRY(engine) busy;
-};
-
-struct engines {
-        struct engine *each;
-        unsigned count;
-        struct sessions *sessions;
-        struct engine_handlers handlers;
-        struct request_scratch scratch;
-        struct inbox_entry pool[INBOX_MAX];
-        struct inbox spare;
-        TAILQ_HEAD(, engine) busy; /* those with something in the inbox */
-        struct buffer loose;       /* numbers of sessions whose peer may be let go after the timers */
-        bool is_releasing;
-
-        /* About the datagram that libcoap is working on */
-        bool is_answered_here; /* our handler saw the request */
-        int muted;             /* the message id whose empty response stays here; -1 none */
-
-        unsigned self_tests; /* answers seen by the self-test */
-        coap_session_t *self_test_peer;
-};
 
 /* Numbers travel as 10.0.x.y:port. */
 static struct sockaddr_in address_of(uint32_t number) {
@@ -77,7 +28,7 @@ static struct engine *engine_of(struct engines *engines, uint32_t number) {
         return &engines->each[number % engines->count];
 }
 
-static ssize_t receive(void *userdata, struct sockaddr_in *from, void *to, size_t size) {
+ssize_t engine_receive(void *userdata, struct sockaddr_in *from, void *to, size_t size) {
         static const uint8_t empty_acknowledgement[HEADER_BYTES] = { 0x60, 0, 0, 0 };
         struct engine *engine = userdata;
         struct inbox_entry *entry;
@@ -137,7 +88,7 @@ static void send_problem(struct engines *engines, struct session *session, struc
         buffer_free(&ours);
 }
 
-static void send_out(void *userdata, const struct sockaddr_in *to, struct bytes data) {
+void engine_send_out(void *userdata, const struct sockaddr_in *to, struct bytes data) {
         struct engines *engines = ((struct engine *)userdata)->engines;
         uint32_t number = number_of(to);
         struct session *session;
@@ -163,7 +114,7 @@ static void send_out(void *userdata, const struct sockaddr_in *to, struct bytes 
                 engines->handlers.send(engines->handlers.userdata, session, data);
 }
 
-static void handle_request(coap_resource_t *resource, coap_session_t *peer, const coap_pdu_t *pdu,
+void engine_handle_request(coap_resource_t *resource, coap_session_t *peer, const coap_pdu_t *pdu,
                            const coap_string_t *query, coap_pdu_t *response) {
         struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
         struct session *session = coap_session_get_app_data(peer);
@@ -191,7 +142,7 @@ static void handle_request(coap_resource_t *resource, coap_session_t *peer, cons
         answer_clear(&answer);
 }
 
-static int peer_event(coap_session_t *peer, coap_event_t event) {
+int engine_peer_event(coap_session_t *peer, coap_event_t event) {
         struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
         const coap_address_t *address = coap_session_get_addr_remote(peer);
         struct session *session;
@@ -219,7 +170,7 @@ static bool unacknowledged_remove(struct session *session, uint16_t message_id) 
         return false;
 }
 
-static void not_delivered(coap_session_t *peer, const coap_pdu_t *sent, coap_nack_reason_t reason,
+void engine_not_delivered(coap_session_t *peer, const coap_pdu_t *sent, coap_nack_reason_t reason,
                           coap_mid_t message_id) {
         struct engines *engines = coap_get_app_data(coap_session_get_context(peer));
         struct session *session = coap_session_get_app_data(peer);
@@ -236,7 +187,7 @@ static void not_delivered(coap_session_t *peer, const coap_pdu_t *sent, coap_nac
 
 /* Through public functions alone, also in a state in which libcoap would rather keep it: as a client's
  * session it is freed with its last reference. */
-static void peer_free(struct engines *engines, coap_session_t *peer) {
+void engine_peer_free(struct engines *engines, coap_session_t *peer) {
         engines->is_releasing = true;
         coap_session_disconnected(peer, COAP_NACK_NOT_DELIVERABLE);
         coap_session_set_type_client(peer);
@@ -249,7 +200,7 @@ void engines_forget(struct engines *engines, struct session *session) {
         if (!session->engine_peer)
                 return;
         engine_io_enter();
-        peer_free(engines, session->engine_peer);
+        engine_peer_free(engines, session->engine_peer);
         engine_io_leave();
         session->engine_peer = NULL;
         session->unacknowledged_count = 0;
@@ -260,8 +211,7 @@ void engines_release(struct engines *engines, struct session *session) {
                 engines_forget(engines, session);
 }
 
-/* Gives libcoap `count` datagrams in one call, which walks over the context's peers once. */
-static void run_engine(struct engine *engine, unsigned count) {
+void engine_run(struct engine *engine, unsigned count) {
         struct epoll_event events[INBOX_MAX];
 
         if (engine_io_event(engine->fd, &events[0]) < 0)
@@ -280,7 +230,7 @@ static coap_session_t *peer_of(struct engines *engines, struct session *session)
 
         if (!session->engine_peer) {
                 engine->knock = &session->number;
-                run_engine(engine, 1);
+                engine_run(engine, 1);
                 engine->knock = NULL;
         }
         return session->engine_peer;
@@ -324,7 +274,7 @@ void engines_run(struct engines *engines) {
 
         while ((engine = TAILQ_FIRST(&engines->busy))) {
                 TAILQ_REMOVE(&engines->busy, engine, busy);
-                run_engine(engine, engine->waiting);
+                engine_run(engine, engine->waiting);
                 while ((entry = TAILQ_FIRST(&engine->done))) {
                         TAILQ_REMOVE(&engine->done, entry, entries);
                         finish(engines, entry);
@@ -381,7 +331,7 @@ int engines_send(struct engines *engines, struct session *session, enum message_
 }
 
 /* libcoap's timer descriptor is readable: something is to be sent again, or given up. */
-static int on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+int engine_on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         struct engine *engine = userdata;
         struct engines *engines = engine->engines;
         struct session *session;
@@ -404,159 +354,4 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
         engines->loose.size = 0;
         engines->handlers.timers_ran(engines->handlers.userdata);
         return 0;
-}
-
-static const coap_request_t methods[] = {
-        COAP_REQUEST_GET, COAP_REQUEST_POST, COAP_REQUEST_PUT, COAP_REQUEST_DELETE,
-        COAP_REQUEST_FETCH, COAP_REQUEST_PATCH, COAP_REQUEST_IPATCH,
-};
-
-/* Whatever the path, core decides: one resource takes what has no other, and one more takes the path
- * that libcoap would answer by itself. */
-static bool resources_make(coap_context_t *context) {
-        coap_resource_t *unknown = coap_resource_unknown_init(handle_request);
-        coap_resource_t *core = coap_resource_init(coap_make_str_const(".well-known/core"), 0);
-
-        if (!unknown || !core)
-                return false;
-        for (size_t i = 0; i < ELEMENTS(methods); i++) {
-                coap_register_request_handler(unknown, methods[i], handle_request);
-                coap_register_request_handler(core, methods[i], handle_request);
-        }
-        coap_add_resource(context, unknown);
-        coap_add_resource(context, core);
-        return true;
-}
-
-static int engine_make(struct engine *engine, sd_event *event) {
-        static const struct engine_io_hooks hooks = { receive, send_out };
-        coap_endpoint_t *endpoint;
-        coap_address_t address;
-        int r;
-
-        TAILQ_INIT(&engine->inbox);
-        TAILQ_INIT(&engine->done);
-        engine->context = coap_new_context(NULL);
-        if (!engine->context || !resources_make(engine->context))
-                return -ENOMEM;
-        coap_set_app_data(engine->context, engine->engines);
-        coap_register_event_handler(engine->context, peer_event);
-        coap_register_nack_handler(engine->context, not_delivered);
-
-        coap_address_init(&address);
-        address.addr.sin.sin_family = AF_INET; /* IPv6 may be off here */
-        address.size = sizeof address.addr.sin;
-        engine_io_attach_begin(engine, &hooks);
-        endpoint = coap_new_endpoint(engine->context, &address, COAP_PROTO_UDP);
-        engine->fd = engine_io_attach_end();
-        if (!endpoint)
-                return -EIO;
-        if (engine->fd < 0)
-                return engine->fd;
-        /* As much as its read buffer takes; what we send is bounded by dtls_room(). */
-        coap_endpoint_set_default_mtu(endpoint, COAP_RXBUFFER_SIZE + HEADER_BYTES);
-        r = sd_event_add_io(event, &engine->source, coap_context_get_coap_fd(engine->context), EPOLLIN,
-                            on_timer, engine);
-        return r;
-}
-
-/* One request and one answer through each engine, twice: the second finds that the first virtual peer
- * has really gone. */
-static bool self_test(struct engine *engine) {
-        static const uint8_t request[] = { 0x40, CODE_GET, 0x12, 0x34, 0xb4, 't', 'e', 's', 't' };
-        struct engines *engines = engine->engines;
-
-        for (unsigned round = 1; round <= 2; round++) {
-                struct inbox_entry *entry = TAILQ_FIRST(&engines->spare);
-                uint64_t clock_reads = engine_io_clock_reads();
-
-                engines->self_tests = 0;
-                engines->self_test_peer = NULL;
-                TAILQ_REMOVE(&engines->spare, entry, entries);
-                entry->number = SELF_TEST_NUMBER;
-                entry->size = sizeof request;
-                memcpy(entry->data, request, sizeof request);
-                TAILQ_INSERT_TAIL(&engine->inbox, entry, entries);
-                engine->waiting = 1;
-                run_engine(engine, 1);
-                if (!TAILQ_EMPTY(&engine->done)) {
-                        TAILQ_REMOVE(&engine->done, entry, entries);
-                        TAILQ_INSERT_TAIL(&engines->spare, entry, entries);
-                }
-                if (engines->self_tests != 1 || !engines->self_test_peer ||
-                    engine_io_clock_reads() == clock_reads)
-                        return false;
-                engine_io_enter();
-                peer_free(engines, engines->self_test_peer);
-                engine_io_leave();
-        }
-        return true;
-}
-
-static void quiet(coap_log_t level, const char *message) {
-        (void)level;
-        (void)message;
-}
-
-static void libcoap_start(void) {
-        engine_io_enter(); /* its ticks count from the clock that it sees now */
-        coap_startup();
-        engine_io_leave();
-        coap_set_log_handler(quiet);
-        coap_set_log_level(LOG_EMERG);
-}
-
-int engines_new(sd_event *event, unsigned count, struct sessions *sessions,
-                const struct engine_handlers *handlers, struct engines **ret,
-                struct problem *problem) {
-        struct engines *engines = xcalloc(1, sizeof *engines);
-        int r = 0;
-
-        libcoap_start();
-        engines->each = xcalloc(count, sizeof *engines->each);
-        engines->count = count;
-        engines->sessions = sessions;
-        engines->handlers = *handlers;
-        engines->muted = -1;
-        TAILQ_INIT(&engines->busy);
-        TAILQ_INIT(&engines->spare);
-        for (size_t i = 0; i < INBOX_MAX; i++)
-                TAILQ_INSERT_TAIL(&engines->spare, &engines->pool[i], entries);
-        for (unsigned i = 0; i < count && r >= 0; i++) {
-                engines->each[i].engines = engines;
-                r = engine_make(&engines->each[i], event);
-        }
-        if (r < 0)
-                r = problem_set(problem, 0, -r, "libcoap",
-                                "engine without a socket: %s", strerror(-r));
-        for (unsigned i = 0; i < count && r >= 0; i++)
-                if (!self_test(&engines->each[i]))
-                        r = problem_set(problem, 0, ENOTSUP, "libcoap",
-                                        "%s does not work as an engine without sockets",
-                                        coap_package_name());
-        if (r < 0) {
-                engines_free(engines);
-                return r;
-        }
-        *ret = engines;
-        return 0;
-}
-
-struct engines *engines_free(struct engines *engines) {
-        if (!engines)
-                return NULL;
-        for (unsigned i = 0; i < engines->count; i++) {
-                sd_event_source_disable_unref(engines->each[i].source);
-                if (!engines->each[i].context)
-                        continue;
-                engine_io_enter();
-                coap_free_context(engines->each[i].context);
-                engine_io_leave();
-        }
-        buffer_free(&engines->scratch.path);
-        buffer_free(&engines->scratch.query);
-        buffer_free(&engines->loose);
-        free(engines->each);
-        free(engines);
-        return NULL;
 }

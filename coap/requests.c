@@ -2,43 +2,12 @@
 
 /* Exchanges: from the request to its answer. */
 
-#include "coap/requests.h"
+#include "coap/requests_parts.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "gatewayd/format.h"
-
-/* Header, token, ETag, Observe, Content-Format, Max-Age, Block2, Block1, Size2, payload marker. */
-#define ANSWER_OVERHEAD_BYTES (4 + 8 + 9 + 4 + 3 + 5 + 4 + 4 + 5 + 1)
-#define EXPONENT_MAX 6
-
-struct exchange {
-        struct session *session;
-        uint64_t number;
-        uint16_t message_id;
-        uint8_t token[TOKEN_MAX];
-        size_t token_size;
-        bool is_confirmable, is_late;
-        uint8_t method, no_response;
-        int32_t observe;
-        struct block block1, block2;
-        struct buffer path, query;
-        uint64_t begun_usec;
-        LIST_ENTRY(exchange) of_session;
-        TAILQ_ENTRY(exchange) by_age; /* in `early` or `late`: both in the order of their beginning */
-};
-TAILQ_HEAD(exchange_queue, exchange);
-
-struct requests {
-        struct requests_options options;
-        struct engines *engines;
-        struct blocks *blocks;
-        struct kept_answers *kept;
-        struct exchange_queue early, late;
-        unsigned exchange_count;
-        uint64_t last_exchange;
-};
 
 struct requests *requests_new(const struct requests_options *options) {
         struct requests *requests = xcalloc(1, sizeof *requests);
@@ -139,6 +108,13 @@ static uint8_t exponent_of(const struct requests *requests, uint16_t block_size)
         while (exponent < EXPONENT_MAX && block_bytes((uint8_t)(exponent + 1)) <= block_size)
                 exponent++;
         return exponent;
+}
+
+void requests_cut(struct requests *requests, struct session *session, const struct kept_key *key,
+                  const struct block *wanted, uint16_t block_size, uint64_t now_usec,
+                  struct answer *answer) {
+        kept_cut(requests->kept, session, key, wanted, largest_block(requests, session),
+                 exponent_of(requests, block_size), now_usec, answer);
 }
 
 static struct exchange *waiting_for(const struct session *session, const struct request *request) {
@@ -321,7 +297,7 @@ static void send_answer(struct requests *requests, const struct exchange *exchan
         (void)engines_send(requests->engines, session, type, message_id, token_of(exchange), answer);
 }
 
-static struct answer answer_of_reply(const struct message_reply *reply) {
+struct answer answer_of_reply(const struct message_reply *reply) {
         struct answer answer = ANSWER_NONE;
 
         answer.code = reply->code;
@@ -332,7 +308,7 @@ static struct answer answer_of_reply(const struct message_reply *reply) {
         return answer;
 }
 
-static struct session *session_of(const struct requests *requests, session_handle handle) {
+struct session *requests_session(const struct requests *requests, session_handle handle) {
         if (handle >> 32 != requests->options.generation)
                 return NULL;
         return sessions_by_number(requests->options.sessions, (uint32_t)handle);
@@ -366,7 +342,7 @@ static void register_observer(struct requests *requests, struct exchange *exchan
 }
 
 void requests_reply(struct requests *requests, const struct message_reply *reply, uint64_t now_usec) {
-        struct session *session = session_of(requests, reply->session);
+        struct session *session = requests_session(requests, reply->session);
         struct exchange *exchange = session ? exchange_of(session, reply->exchange) : NULL;
         struct answer answer = answer_of_reply(reply);
         struct kept_key key;
@@ -377,8 +353,7 @@ void requests_reply(struct requests *requests, const struct message_reply *reply
                                  buffer_bytes(&exchange->query) };
         if (exchange->block1.is_present)
                 answer.block1 = exchange->block1;
-        kept_cut(requests->kept, session, &key, &exchange->block2, largest_block(requests, session),
-                 exponent_of(requests, reply->block_size), now_usec, &answer);
+        requests_cut(requests, session, &key, &exchange->block2, reply->block_size, now_usec, &answer);
         if (reply->is_observed && exchange->observe == 0 && answer.code < CODE_BAD_REQUEST)
                 register_observer(requests, exchange, &answer);
         if (exchange->is_late)
@@ -387,77 +362,6 @@ void requests_reply(struct requests *requests, const struct message_reply *reply
         exchange_drop(requests, exchange);
         answer_clear(&answer);
         engines_release(requests->engines, session);
-}
-
-/* Sends the state to one observer. */
-static void notify(struct requests *requests, struct observer *observer, struct answer *answer,
-                   uint16_t block_size, uint64_t now_usec) {
-        struct session *session = observer->session;
-        struct kept_key key = { observer->method, buffer_bytes(&observer->path),
-                                buffer_bytes(&observer->query) };
-        uint64_t *counters = requests->options.counters;
-        struct block wanted = observer->block2;
-        int r;
-
-        wanted.number = 0;
-        kept_cut(requests->kept, session, &key, &wanted, largest_block(requests, session),
-                 exponent_of(requests, block_size), now_usec, answer);
-        if (answer->code < CODE_BAD_REQUEST)
-                answer->observe = observers_next_sequence(observer);
-        observer->message_id = session->next_message_id++;
-        r = engines_send(requests->engines, session, MESSAGE_CONFIRMABLE, observer->message_id,
-                         BYTES(observer->token, observer->token_size), answer);
-        if (r < 0)
-                return;
-        counters[SOUTH_NOTIFICATIONS]++;
-        observer->is_under_way = true;
-        /* An error ends the observation (RFC 7641 §4.2). */
-        if (answer->code >= CODE_BAD_REQUEST)
-                observers_remove(observer, &counters[SOUTH_OBSERVERS]);
-}
-
-void requests_notify(struct requests *requests, const struct message_reply *reply, uint64_t now_usec) {
-        struct session *session = session_of(requests, reply->session);
-        struct observer *observer, *next;
-
-        if (!session)
-                return;
-        for (observer = LIST_FIRST(&session->observers); observer; observer = next) {
-                struct answer answer = answer_of_reply(reply);
-
-                next = LIST_NEXT(observer, of_session);
-                if (!bytes_equal(buffer_bytes(&observer->path), reply->path))
-                        continue;
-                if (observer->is_under_way)
-                        observers_wait(observer, &answer, reply->block_size);
-                else
-                        notify(requests, observer, &answer, reply->block_size, now_usec);
-                answer_clear(&answer);
-        }
-}
-
-void requests_acknowledged(struct requests *requests, struct session *session, uint16_t message_id,
-                           uint64_t now_usec) {
-        struct observer *observer = observers_under_way(session, message_id);
-        struct answer answer;
-
-        if (!observer)
-                return;
-        observer->is_under_way = false;
-        if (!observer->has_waiting)
-                return;
-        observer->has_waiting = false;
-        answer = observer->waiting;
-        answer.payload = buffer_bytes(&observer->waiting_payload);
-        notify(requests, observer, &answer, observer->waiting_block_size, now_usec);
-        answer_clear(&answer);
-}
-
-void requests_undelivered(struct requests *requests, struct session *session, uint16_t message_id) {
-        struct observer *observer = observers_under_way(session, message_id);
-
-        if (observer)
-                observers_remove(observer, &requests->options.counters[SOUTH_OBSERVERS]);
 }
 
 /* The answer takes its time: acknowledge, so that the device need not send again. */
