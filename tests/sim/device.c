@@ -290,6 +290,7 @@ static void begin_task(struct device *device, uint8_t task, uint64_t now) {
                 request.content_format = DEVICE_FORMAT_EAT_CWT;
         }
         device->task = task;
+        device->was_observing = device->coap.is_observing;
         device_coap_start(&device->coap, &request, now);
 }
 
@@ -475,7 +476,7 @@ static bool take_success(struct device *device, uint8_t task, const struct devic
                 if (!take_me(device, reply, now))
                         return false;
                 report(device, DEVICE_EVENT_ME, reply);
-                if (device->config.observes && device->coap.is_observing)
+                if (device->coap.is_observing && !device->was_observing)
                         report(device, DEVICE_EVENT_OBSERVING, reply);
                 return true;
         case TASK_GRANT:

@@ -86,7 +86,7 @@ enum device_event_kind {
         DEVICE_EVENT_PROVEN,    /* the new key opened its first session: it is the newest now */
         DEVICE_EVENT_ME,        /* /me was read */
         DEVICE_EVENT_NOTIFIED,  /* /me came as a notification */
-        DEVICE_EVENT_OBSERVING, /* /me is observed from now on */
+        DEVICE_EVENT_OBSERVING, /* /me is observed from now on; not when an observation is confirmed */
         DEVICE_EVENT_EVIDENCE_SENT,     /* `body`: the evidence, about to be sent for the first time */
         DEVICE_EVENT_EVIDENCE_ACCEPTED, /* `body`: the gateway's appraisal */
         DEVICE_EVENT_TIME,      /* `body`: /time */
@@ -136,6 +136,7 @@ struct device {
         uint8_t phase;   /* no session, connecting, online */
         uint8_t choice;  /* enum device_key_choice of the session or the next attempt */
         uint8_t task;    /* the request under way */
+        bool was_observing; /* before it */
         struct device_key factory;
 
         uint64_t connect_at;      /* not before: back-off */

@@ -337,7 +337,7 @@ int fleet_open(struct sim *sim) {
         if (!sim->options.has_seed && getrandom(&sim->options.seed, sizeof(sim->options.seed), 0) < 0)
                 return -errno;
         dice_seed(&sim->dice, sim->options.seed, 0);
-        dice_seed(&sim->session_settings.dice, sim->options.seed, UINT64_MAX);
+        sim->session_settings.seed = sim->options.seed;
         SHA256((const uint8_t *)sim->options.measurement, strlen(sim->options.measurement), sim->measurement);
         sim->count = sim->options.devices;
         sim->devices = calloc(sim->count, sizeof(*sim->devices));

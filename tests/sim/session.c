@@ -22,7 +22,7 @@ static int bio_write(BIO *bio, const char *data, int size) {
         struct session *session = BIO_get_data(bio);
 
         BIO_clear_retry_flags(bio);
-        if (dice_happens(&session->settings->dice, session->settings->loss)) {
+        if (dice_happens(&session->dice, session->settings->loss)) {
                 session->settings->datagrams_lost++;
                 return size;
         }
@@ -172,6 +172,7 @@ int session_open(struct session *session, struct session_settings *settings, con
         uint32_t host = 0x7f010001U + (number / 250 << 8) + number % 250; /* 127.1.0.1 and on */
 
         *session = (struct session){ .settings = settings, .owner = *owner, .alert = NO_ALERT };
+        dice_seed(&session->dice, settings->seed, UINT64_C(0x2000000) + number);
         session->socket = socket(settings->gateway.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (session->socket < 0)
                 return -errno;
@@ -318,7 +319,7 @@ void session_readable(struct session *session) {
                         continue; /* anybody can send an ICMP message: only DTLS is believed */
                 if (size < 0)
                         return;
-                if (dice_happens(&session->settings->dice, session->settings->loss)) {
+                if (dice_happens(&session->dice, session->settings->loss)) {
                         session->settings->datagrams_lost++;
                         continue;
                 }

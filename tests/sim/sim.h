@@ -99,6 +99,7 @@ struct session {
         size_t incoming_size;
         struct session_settings *settings;
         struct session_owner owner;
+        struct dice dice; /* its own, so that one device's luck does not hang on another's */
 };
 
 struct session_settings {
@@ -106,7 +107,7 @@ struct session_settings {
         struct sockaddr_storage gateway;
         socklen_t gateway_size;
         double loss; /* per cent of datagrams, each way */
-        struct dice dice;
+        uint64_t seed;
         unsigned handshake_timeout_ms, first_timeout_ms;
         bool spreads_addresses;
         uint64_t datagrams_lost;
