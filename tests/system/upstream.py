@@ -17,7 +17,6 @@ What it takes stands in gatewayd/north/batch.h (batches) and gatewayd/evidence/e
 """
 import argparse
 import datetime
-import hashlib
 import http.client
 import http.server
 import ipaddress
@@ -33,39 +32,20 @@ import sys
 import threading
 import time
 import urllib.parse
+import warnings
 
 import cbor2
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from books import Books
+from verify import Refused
+
 CBOR = "application/cbor"
-ITEM_RECEIPT, ITEM_EVIDENCE = 1, 2
 RESULT_SEQUENCE, RESULT_TIER = 1, 2
-TIERS = (0, 2, 32, 96)
-
-# The claims of a receipt, and within its appraisal.
-(R_GATEWAY, R_INCARNATION, R_SEQUENCE, R_DEVICE, R_RECEIVED, R_QUALITY, R_NONCE, R_FORMAT, R_DIGEST,
- R_APPRAISAL, R_PREVIOUS, R_POWERED) = range(12)
-A_TIER, A_VECTOR, A_REASON = range(3)
-NO_PREVIOUS = bytes(32)
-
-# Content-Formats under which evidence is a COSE_Sign1 by the device itself.
-SIGNED_FORMATS = (18, 61, 263, 10003, 10004)
-EAT_NONCES = (10, -75008)
-CURVE_HASH = {"secp256r1": (-7, hashes.SHA256()), "secp384r1": (-35, hashes.SHA384()),
-              "secp521r1": (-36, hashes.SHA512())}
-
-
-class Refused(Exception):
-    """Something in a batch is wrong: what, and the HTTP status that says so."""
-
-    def __init__(self, text, status=400):
-        super().__init__(text)
-        self.status = status
-
 
 # ---- keys and certificates -------------------------------------------------------------------------
 
@@ -115,311 +95,6 @@ def make_pki(folder, client="gateway-1"):
             (folder / (prefix + file + ".pem")).write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
             _write_key(folder / (prefix + file + ".key"), key)
     return folder
-
-
-def kid_of(public_key):
-    spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).digest()[:8]
-
-
-# ---- P-256, as far as it takes to find the key that made a signature (SEC 1 §4.1.6) ------------------
-
-P = 2**256 - 2**224 + 2**192 + 2**96 - 1
-N = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
-B = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b
-G = (0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,
-     0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5)
-
-
-def _add(a, b):
-    if a is None or b is None:
-        return a or b
-    if a[0] == b[0]:
-        if (a[1] + b[1]) % P == 0:
-            return None
-        slope = (3 * a[0] * a[0] - 3) * pow(2 * a[1], -1, P)
-    else:
-        slope = (b[1] - a[1]) * pow(b[0] - a[0], -1, P)
-    x = (slope * slope - a[0] - b[0]) % P
-    return x, (slope * (a[0] - x) - a[1]) % P
-
-
-def _times(k, point):
-    total = None
-    while k:
-        if k & 1:
-            total = _add(total, point)
-        point, k = _add(point, point), k >> 1
-    return total
-
-
-def recover_keys(signature, message):
-    """The public keys under which this ES256 signature verifies; usually two."""
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    z = int.from_bytes(hashlib.sha256(message).digest(), "big")
-    if not (0 < r < N and 0 < s < N):
-        return []
-    found = []
-    for x in (r, r + N):
-        y = pow(x * x * x - 3 * x + B, (P + 1) // 4, P)
-        if x >= P or (y * y - (x * x * x - 3 * x + B)) % P:
-            continue
-        for point in ((x, y), (x, P - y)):
-            inverse = pow(r, -1, N)
-            q = _add(_times(s * inverse % N, point), _times(-z * inverse % N, G))
-            if q:
-                found.append(ec.EllipticCurvePublicNumbers(q[0], q[1], ec.SECP256R1()).public_key())
-    return found
-
-
-# ---- COSE_Sign1 --------------------------------------------------------------------------------------
-
-def load_cbor(data, what):
-    """One item, nothing behind it."""
-    import io
-    stream = io.BytesIO(data)
-    try:
-        item = cbor2.CBORDecoder(stream).decode()
-    except Exception as error:  # cbor2 lets several kinds out
-        raise Refused("%s is not CBOR: %s" % (what, error)) from error
-    if stream.read(1):
-        raise Refused("%s: bytes behind the item" % what)
-    return item
-
-
-class Sign1:
-    def __init__(self, data, what, tags=(18, 61)):
-        item = load_cbor(data, what)
-        while isinstance(item, cbor2.CBORTag) and item.tag in tags:
-            item = item.value
-        if not isinstance(item, list) or len(item) != 4 or not all(isinstance(item[i], bytes) for i in (0, 2, 3)):
-            raise Refused("%s is not a COSE_Sign1" % what)
-        self.what = what
-        self.protected, self.unprotected, self.payload, self.signature = item
-        headers = load_cbor(self.protected, what + ": protected header") if self.protected else {}
-        self.algorithm = headers.get(1)
-        self.kid = headers.get(4, self.unprotected.get(4))
-        self.signed = cbor2.dumps(["Signature1", self.protected, b"", self.payload])
-
-    def verify(self, key):
-        try:
-            if isinstance(key, ed25519.Ed25519PublicKey):
-                if self.algorithm != -8:
-                    raise Refused("%s: algorithm %s with an Ed25519 key" % (self.what, self.algorithm))
-                key.verify(self.signature, self.signed)
-                return
-            algorithm, digest = CURVE_HASH[key.curve.name]
-            half = (key.curve.key_size + 7) // 8
-            if self.algorithm != algorithm or len(self.signature) != 2 * half:
-                raise Refused("%s: algorithm %s with a key on %s" % (self.what, self.algorithm, key.curve.name))
-            der = utils.encode_dss_signature(int.from_bytes(self.signature[:half], "big"),
-                                             int.from_bytes(self.signature[half:], "big"))
-            key.verify(der, self.signed, ec.ECDSA(digest))
-        except InvalidSignature:
-            raise Refused("%s: the signature does not verify" % self.what) from None
-
-
-def read_receipt(data):
-    sign1 = Sign1(data, "receipt", tags=(18,))
-    claims = load_cbor(sign1.payload, "receipt's payload")
-    wanted = {R_GATEWAY: str, R_INCARNATION: bytes, R_SEQUENCE: int, R_DEVICE: str, R_RECEIVED: int, R_QUALITY: int,
-              R_NONCE: bytes, R_FORMAT: int, R_DIGEST: bytes, R_APPRAISAL: dict, R_PREVIOUS: bytes, R_POWERED: int}
-    if not isinstance(claims, dict) or set(claims) != set(wanted):
-        raise Refused("a receipt's payload is a map of the claims 0 to 11")
-    for key, kind in wanted.items():
-        if not isinstance(claims[key], kind) or isinstance(claims[key], bool):
-            raise Refused("a receipt's claim %d is %s" % (key, kind.__name__))
-    for key, sizes in ((R_INCARNATION, (8,)), (R_NONCE, (0, 32)), (R_DIGEST, (32,)), (R_PREVIOUS, (32,))):
-        if len(claims[key]) not in sizes:
-            raise Refused("a receipt's claim %d has %d bytes" % (key, len(claims[key])))
-    if claims[R_SEQUENCE] < 1 or claims[R_QUALITY] not in (0, 1, 2) or claims[R_APPRAISAL].get(A_TIER) not in TIERS:
-        raise Refused("a receipt's sequence, clock quality or tier is none")
-    if cbor2.dumps(claims, canonical=True) != sign1.payload:
-        raise Refused("a receipt's payload is not deterministic CBOR")
-    return sign1, claims
-
-
-# ---- books -------------------------------------------------------------------------------------------
-
-class Books:
-    """What was received, and whether it is all in order. One line of JSON in the state file for each
-    stored record and for each batch answered; read again at the start."""
-
-    COUNTERS = ("posts", "probes", "batches", "records", "duplicates", "replays", "receipts_alone", "refused",
-                "evidence_verified", "evidence_unverified", "order_violations", "faults")
-
-    def __init__(self, state=None, receipt_key=None, attestation_keys=None):
-        self.lock = threading.RLock()
-        self.pinned_from_file = receipt_key
-        self.attestation_keys = attestation_keys or {}
-        self.counters = dict.fromkeys(self.COUNTERS, 0)
-        self.stored = {}   # (gateway, incarnation) -> {sequence: entry}
-        self.answered = {}  # Idempotency-Key -> (digest of the body, status)
-        self.pinned = {}   # gateway -> key
-        self.highest = {}  # (gateway, incarnation, device) -> sequence
-        self.last_error = ""
-        self.file = None
-        if state:
-            if os.path.exists(state):
-                with open(state, encoding="utf-8") as lines:
-                    for line in lines:
-                        self._replay(json.loads(line))
-            self.file = open(state, "a", encoding="utf-8")
-
-    def _replay(self, line):
-        kind = line.pop("kind")
-        if kind == "record":
-            self._enter(line)
-        elif kind == "batch":
-            self.answered[line["key"]] = (line["digest"], line["status"])
-        elif kind == "pin":
-            self.pinned[line["gateway"]] = serialization.load_pem_public_key(line["key"].encode())
-
-    def _note(self, kind, line):
-        if self.file:
-            self.file.write(json.dumps(dict(line, kind=kind)) + "\n")
-
-    def _sync(self):
-        if self.file:
-            self.file.flush()
-
-    def _enter(self, entry):
-        name = (entry["gateway"], entry["incarnation"])
-        self.stored.setdefault(name, {})[entry["sequence"]] = entry
-        self.counters["records"] += 1
-        if not entry["has_evidence"]:
-            self.counters["receipts_alone"] += 1
-        if entry["evidence_verified"]:
-            self.counters["evidence_verified"] += 1
-        elif entry["has_evidence"]:
-            self.counters["evidence_unverified"] += 1
-        device = name + (entry["device"],)
-        if entry["sequence"] < self.highest.get(device, 0):
-            self.counters["order_violations"] += 1
-        self.highest[device] = max(entry["sequence"], self.highest.get(device, 0))
-
-    def _receipt_key(self, gateway, sign1):
-        if self.pinned_from_file:
-            return self.pinned_from_file
-        if gateway not in self.pinned:
-            fitting = [k for k in recover_keys(sign1.signature, sign1.signed) if kid_of(k) == sign1.kid]
-            if not fitting:
-                raise Refused("the first receipt's kid is not that of the key which signed it")
-            self.pinned[gateway] = fitting[0]
-            pem = fitting[0].public_bytes(serialization.Encoding.PEM,
-                                          serialization.PublicFormat.SubjectPublicKeyInfo).decode()
-            self._note("pin", {"gateway": gateway, "key": pem})
-        return self.pinned[gateway]
-
-    def _verify_evidence(self, claims, evidence):
-        """True: signed by the device over the receipt's nonce. False: nothing to verify it with."""
-        key = self.attestation_keys.get(claims[R_DEVICE])
-        if key is None or not claims[R_NONCE] or claims[R_FORMAT] not in SIGNED_FORMATS:
-            return False
-        token = Sign1(evidence, "evidence")
-        token.verify(key)
-        eat = load_cbor(token.payload, "evidence's payload")
-        nonces = [eat[k] for k in EAT_NONCES if k in eat]
-        if claims[R_NONCE] not in sum(([n] if isinstance(n, bytes) else list(n) for n in nonces), []):
-            raise Refused("the evidence does not hold the nonce of its receipt")
-        return True
-
-    def _check_item(self, gateway, incarnation, item):
-        if not isinstance(item, dict) or not isinstance(item.get(ITEM_RECEIPT), bytes):
-            raise Refused("a record is a map with a receipt")
-        receipt, evidence = item[ITEM_RECEIPT], item.get(ITEM_EVIDENCE)
-        sign1, claims = read_receipt(receipt)
-        if claims[R_GATEWAY] != gateway or claims[R_INCARNATION].hex() != incarnation:
-            raise Refused("the receipt is of another gateway or incarnation")
-        sign1.verify(self._receipt_key(gateway, sign1))
-        verified = False
-        if evidence is not None:
-            if hashlib.sha256(evidence).digest() != claims[R_DIGEST]:
-                raise Refused("the evidence is not the one of its receipt")
-            verified = self._verify_evidence(claims, evidence)
-        return {"gateway": gateway, "incarnation": incarnation, "sequence": claims[R_SEQUENCE],
-                "device": claims[R_DEVICE], "received": claims[R_RECEIVED], "quality": claims[R_QUALITY],
-                "powered": claims[R_POWERED], "format": claims[R_FORMAT],
-                "tier": claims[R_APPRAISAL][A_TIER],
-                "hash": hashlib.sha256(receipt).hexdigest(), "previous": claims[R_PREVIOUS].hex(),
-                "has_evidence": evidence is not None, "evidence_verified": verified}
-
-    def take(self, gateway, incarnation, key, body, refuse=lambda entry: None):
-        """One batch, all or nothing. Returns (entries, how many are new). `refuse` raises for entries
-        that a fault is to refuse."""
-        with self.lock:
-            self.counters["posts"] += 1
-            digest = hashlib.sha256(body).hexdigest()
-            batch = load_cbor(body, "batch")
-            if not isinstance(batch, list):
-                raise Refused("a batch is an array")
-            if not batch:
-                self.counters["probes"] += 1
-                return [], 0
-            self.counters["batches"] += 1
-            if not key:
-                raise Refused("a batch has an Idempotency-Key")
-            if key in self.answered:
-                if self.answered[key][0] != digest:
-                    raise Refused("this Idempotency-Key was used for another batch", 422)
-                self.counters["replays"] += 1
-            entries = [self._check_item(gateway, incarnation, item) for item in batch]
-            if [e["sequence"] for e in entries] != sorted({e["sequence"] for e in entries}):
-                raise Refused("a batch is in order of sequence")
-            for entry in entries:
-                refuse(entry)
-            known = self.stored.get((gateway, incarnation), {})
-            for entry in entries:
-                old = known.get(entry["sequence"])
-                if old and old["hash"] != entry["hash"]:
-                    raise Refused("another receipt is stored under this name", 409)
-            new = 0
-            for entry in entries:
-                if entry["sequence"] in known:
-                    self.counters["duplicates"] += 1
-                    continue
-                new += 1
-                self._enter(entry)
-                known = self.stored[(gateway, incarnation)]
-                self._note("record", entry)
-            self.answered[key] = (digest, 200)
-            self._note("batch", {"key": key, "digest": digest, "status": 200})
-            self._sync()
-            return entries, new
-
-    def chain(self, name):
-        """What is wrong with one store's receipts: sequences missing, and links that do not fit."""
-        known = self.stored[name]
-        last = max(known)
-        gaps = [s for s in range(1, last + 1) if s not in known]
-        broken, powered, powered_back = [], -1, 0
-        for sequence, entry in sorted(known.items()):
-            powered_back += entry["powered"] < powered
-            powered = entry["powered"]
-            before = NO_PREVIOUS.hex() if sequence == 1 else known.get(sequence - 1, {}).get("hash")
-            if before is not None and entry["previous"] != before:
-                broken.append(sequence)
-        return {"gateway": name[0], "incarnation": name[1], "last": last, "records": len(known),
-                "gaps": gaps[:100], "broken": broken[:100], "powered_back": powered_back,
-                "unbroken": not gaps and not broken}
-
-    def report(self):
-        with self.lock:
-            devices = {}
-            for store in self.stored.values():
-                for entry in store.values():
-                    device = devices.setdefault(entry["device"], {"records": 0, "with_evidence": 0, "verified": 0})
-                    device["records"] += 1
-                    device["with_evidence"] += entry["has_evidence"]
-                    device["verified"] += entry["evidence_verified"]
-            chains = [self.chain(name) for name in self.stored]
-            return dict(self.counters, chains=chains, devices=devices, last_error=self.last_error,
-                        chain_unbroken=bool(chains) and all(c["unbroken"] for c in chains))
-
-    def sequences(self):
-        """In the order in which they were first stored."""
-        with self.lock:
-            return [[e["sequence"], e["device"], e["has_evidence"]] for s in self.stored.values() for e in s.values()]
 
 
 # ---- faults ------------------------------------------------------------------------------------------
@@ -629,6 +304,7 @@ def serve(arguments):
     context.load_verify_locations(pki / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     if arguments.tls_max == "1.1":
+        warnings.simplefilter("ignore", DeprecationWarning)  # that it is outdated is the point
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     elif arguments.tls_max == "1.2":
