@@ -151,12 +151,13 @@ static void remember_key(struct walk *walk, const struct key *key) {
 
 /* A map has ended: sorted, equal keys stand side by side, so a large map costs no square. */
 static int check_keys(struct walk *walk, size_t first) {
-        struct key *keys = walk->keys + first;
         size_t count = walk->key_count - first;
+        struct key *keys;
 
         walk->key_count = first;
         if (count < 2)
                 return 0;
+        keys = walk->keys + first;
         qsort(keys, count, sizeof *keys, compare_keys);
         for (size_t i = 1; i < count; i++)
                 if (compare_keys(&keys[i - 1], &keys[i]) == 0)
@@ -267,19 +268,39 @@ static int walk_item(struct walk *walk) {
         return item_done(walk);
 }
 
-int cbor_measure(struct bytes input, size_t *ret_size, struct problem *problem) {
+/* libcbor 0.8 takes the one-byte heads of tags 6 to 20, COSE_Sign1's 18 among them, for malformed: it is
+ * given their two-byte form, which says the same. */
+static void copy_for_libcbor(struct bytes piece, struct buffer *to) {
+        uint8_t info = piece.data[0] & 31;
+
+        if (piece.data[0] >> 5 == MAJOR_TAG && info < 24)
+                buffer_append(to, BYTES(((uint8_t[]){ 0xd8, info }), 2));
+        else
+                buffer_append(to, piece);
+}
+
+/* Walks one item. `copy`, where not NULL, gets what cbor_load() is to read. */
+static int walk_one(struct bytes input, size_t *ret_size, struct buffer *copy, struct problem *problem) {
         struct walk walk = { .input = input };
+        size_t before;
         int r;
 
-        do
+        do {
+                before = walk.at;
                 r = walk_item(&walk);
-        while (r == 0 && walk.depth > 0);
+                if (r == 0 && copy)
+                        copy_for_libcbor(BYTES(input.data + before, walk.at - before), copy);
+        } while (r == 0 && walk.depth > 0);
         free(walk.keys);
         if (r < 0)
                 return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
                                    "at byte %zu: %s", walk.at, walk.wrong);
         *ret_size = walk.at;
         return 0;
+}
+
+int cbor_measure(struct bytes input, size_t *ret_size, struct problem *problem) {
+        return walk_one(input, ret_size, NULL, problem);
 }
 
 int cbor_check(struct bytes input, struct problem *problem) {
@@ -299,20 +320,21 @@ int cbor_check(struct bytes input, struct problem *problem) {
 /* ---- reading ---- */
 
 int cbor_read_prefix(struct bytes input, cbor_item_t **ret, size_t *ret_size, struct problem *problem) {
+        _cleanup_(buffer_free) struct buffer copy = {};
         struct cbor_load_result result;
         cbor_item_t *item;
         size_t size = 0;
         int r;
 
-        r = cbor_measure(input, &size, problem);
+        r = walk_one(input, &size, &copy, problem);
         if (r < 0)
                 return r;
-        item = cbor_load(input.data, size, &result);
+        item = cbor_load(copy.data, copy.size, &result);
         if (!item && result.error.code == CBOR_ERR_MEMERROR)
                 oom();
         if (!item)
                 return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
-                                   "at byte %zu: not an item that can be read", result.error.position);
+                                   "near byte %zu: not an item that can be read", result.error.position);
         *ret = item;
         *ret_size = size;
         return 0;
