@@ -19,6 +19,7 @@ struct control {
         char line[512];
         size_t size;
         bool is_settling, is_knocking, has_ended;
+        bool is_skipping; /* the rest of a line that was too long */
         uint64_t settle_from, settle_until;
 };
 
@@ -203,7 +204,9 @@ static void execute_lines(struct control *control) {
                 line[used - 1] = 0;
                 memmove(control->line, control->line + used, control->size - used);
                 control->size -= used;
-                execute(control, line);
+                if (!control->is_skipping)
+                        execute(control, line);
+                control->is_skipping = false;
                 fflush(stdout);
         }
         if (control->has_ended && !control->is_settling && !control->is_knocking)
@@ -213,11 +216,11 @@ static void execute_lines(struct control *control) {
 void control_readable(struct control *control) {
         ssize_t size;
 
-        if (control->size == sizeof(control->line)) {
-                if (memchr(control->line, '\n', control->size))
-                        return; /* commands are waiting for the one under way */
-                answer_error("the line is too long");
+        if (control->size == sizeof(control->line)) { /* without an end: execute_lines() saw to that */
+                if (!control->is_skipping)
+                        answer_error("the line is too long");
                 fflush(stdout);
+                control->is_skipping = true;
                 control->size = 0;
         }
         size = read(STDIN_FILENO, control->line + control->size, sizeof(control->line) - control->size);
