@@ -94,6 +94,13 @@ void config_problems_free(struct config_problems *problems);
  * Warnings (factory keys a stack cannot hold and the like) go to `problems` with return 0 and
  * begin, after the place, with "warning:". */
 int config_load(const char *path, struct config **ret, struct config_problems *problems);
+/* The same, and *ret_fd is a sealed memory file (close-on-exec) with all the texts that were read. Whoever
+ * gets that descriptor gets this configuration, whatever has become of the files since: a role that is
+ * started again must not meet a file that was refused. */
+int config_load_snapshot(const char *path, int *ret_fd, struct config **ret, struct config_problems *problems);
+/* Reads the configuration out of such a descriptor; its offset is neither used nor moved. As config_load(),
+ * or -EBADMSG where it is no snapshot. */
+int config_load_descriptor(int fd, struct config **ret, struct config_problems *problems);
 struct config *config_free(struct config *config);
 void config_freep(struct config **config);
 

@@ -83,6 +83,12 @@ void loader_unknown(struct loader *loader, struct place place, const char *what,
 /* Writes the problems in order of file and line, and forgets them. */
 void loader_report(struct loader *loader, struct config_problems *problems);
 
+/* A configuration of defaults. */
+struct config *config_new(void);
+/* Judges what was read, hands over the problems, and the configuration when there was no error (`error`: one
+ * met before, 0 none). Ends the loader. Returns 0 or a negative errno. */
+int loader_finish(struct loader *loader, int error, struct config **ret, struct config_problems *problems);
+
 /* Reads one file's text into the configuration, over what is there. */
 void loader_read(struct loader *loader, const char *file, struct bytes text);
 /* Fills what depends on other values, then judges the whole. */

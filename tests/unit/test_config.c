@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -639,6 +640,90 @@ static void files_that_cannot_be_read_are_named(void **state) {
         }
 }
 
+static void a_snapshot_outlives_its_files(void **state) {
+        _cleanup_(load_end) struct load load = { 0 }, again = { 0 };
+        const char *folder = *state;
+        char expected[256];
+        int fd = -1;
+
+        file_write(in(folder, "gatewayd.conf"), "max_sessions = 7;\nprofiles = ( { name = \"p\"; grace = \"1s\"; } );");
+        assert_int_equal(mkdir(in(folder, "conf.d"), 0755), 0);
+        file_write(in(folder, "conf.d/a.conf"), "profiles = ( { name = \"q\"; } );");
+        load.result = config_load_snapshot(in(folder, "gatewayd.conf"), &fd, &load.config, &load.problems);
+        assert_int_equal(load.result, 0);
+        file_write(in(folder, "gatewayd.conf"), "rubbish");
+        assert_int_equal(unlink(in(folder, "conf.d/a.conf")), 0);
+        for (int i = 0; i < 2; i++) { /* twice: its offset does not matter */
+                load_end(&again);
+                again = (struct load){ 0 };
+                again.result = config_load_descriptor(fd, &again.config, &again.problems);
+                assert_int_equal(again.result, 0);
+                assert_int_equal(again.config->max_sessions, 7);
+                assert_non_null(config_profile(again.config, "q"));
+                snprintf(expected, sizeof expected, "%s/gatewayd.conf:2: warning: profile \"p\": grace is 1s", folder);
+                assert_true(says(&again, expected));
+        }
+        /* Nobody who got the descriptor can change what the others read. */
+        assert_int_equal(pwrite(fd, "x", 1, 0), -1);
+        assert_int_equal(ftruncate(fd, 0), -1);
+        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        close(fd);
+}
+
+static void no_snapshot_is_made_of_a_bad_file(void **state) {
+        _cleanup_(load_end) struct load load = { 0 };
+        const char *folder = *state;
+        int fd = -1;
+
+        file_write(in(folder, "gatewayd.conf"), "max_sessions = 0;");
+        load.result = config_load_snapshot(in(folder, "gatewayd.conf"), &fd, &load.config, &load.problems);
+        assert_int_equal(load.result, -EINVAL);
+        assert_int_equal(fd, -1);
+        assert_true(says(&load, "gatewayd.conf:1: max_sessions is 0"));
+}
+
+static void what_is_no_snapshot_is_refused(void **state) {
+        static const char magic[] = "gatewayd configuration";
+        static const struct {
+                uint32_t name_size, text_size;
+                const char *rest;
+                size_t rest_size;
+        } bad[] = {
+                { 2, 1, "a\0", 2 },      { 0, 0, "", 0 },        { 3, 0, "a\0b", 3 },
+                { 2, 0, "ab", 2 },       { 0xffffffff, 0, "", 0 }, { 2, 0xffffffff, "a\0", 2 },
+                { 2, 0, "a\0+", 3 },
+        };
+        const char *folder = *state;
+
+        for (size_t i = 0; i < ELEMENTS(bad) + 3; i++) {
+                _cleanup_(load_end) struct load load = { 0 };
+                int fd = memfd_create("bad", MFD_CLOEXEC);
+
+                if (i < ELEMENTS(bad)) {
+                        assert_true(write(fd, magic, sizeof magic) > 0);
+                        assert_true(write(fd, &bad[i], 8) == 8);
+                        assert_true(write(fd, bad[i].rest, bad[i].rest_size) == (ssize_t)bad[i].rest_size);
+                } else if (i == ELEMENTS(bad)) {
+                        assert_true(write(fd, magic, sizeof magic) > 0);
+                } else if (i == ELEMENTS(bad) + 1) {
+                        assert_true(write(fd, "gatewayd konfiguration", sizeof magic) > 0);
+                } else {
+                        close(fd);
+                        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                }
+                load.result = config_load_descriptor(fd, &load.config, &load.problems);
+                assert_int_equal(load.result, -EBADMSG);
+                assert_null(load.config);
+                assert_true(says(&load, "the descriptor holds no configuration"));
+                close(fd);
+        }
+        {
+                _cleanup_(load_end) struct load load = { 0 };
+                load.result = config_load_descriptor(-1, &load.config, &load.problems);
+                assert_int_equal(load.result, -EBADF);
+        }
+}
+
 static void names_of_choices_are_those_of_the_file(void **state) {
         (void)state;
         assert_string_equal(attestation_kind_name(ATTESTATION_PSA), "psa");
@@ -680,6 +765,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(drop_ins_replace_single_keys_in_order_of_name, folder_make, folder_remove),
                 cmocka_unit_test_setup_teardown(a_mistake_in_a_drop_in_names_that_file, folder_make, folder_remove),
                 cmocka_unit_test_setup_teardown(files_that_cannot_be_read_are_named, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(a_snapshot_outlives_its_files, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(no_snapshot_is_made_of_a_bad_file, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(what_is_no_snapshot_is_refused, folder_make, folder_remove),
                 cmocka_unit_test(names_of_choices_are_those_of_the_file),
         };
 
