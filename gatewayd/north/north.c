@@ -226,9 +226,11 @@ static int on_frame(void *userdata, struct frame *frame) {
         case FRAME_RECORD:
                 return on_record(north, frame->body);
         case FRAME_TRY_NOW:
-                if (north->relay)
-                        on_network(north);
-                return 0;
+                if (north->relay) {
+                        relay_try_now(north->relay);
+                        upstream_reconnect(north->upstream);
+                }
+                return 0; /* after_frames() goes on from there */
         case FRAME_PING:
                 return link_send(north->core, FRAME_PONG, BYTES(NULL, 0), LINK_NEVER_DROP);
         default:

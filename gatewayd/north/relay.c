@@ -241,6 +241,11 @@ void relay_network_changed(struct relay *relay) {
                 relay->wait_until_usec = relay->earliest_usec;
 }
 
+void relay_try_now(struct relay *relay) {
+        relay->failures = 0;
+        relay->wait_until_usec = 0;
+}
+
 static bool is_refusal(uint16_t status) {
         return status >= 400 && status < 500 && status != 408 && status != 425 && status != 429;
 }

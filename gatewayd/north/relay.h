@@ -95,3 +95,6 @@ void relay_answered(struct relay *relay, const struct relay_answer *answer, uint
 /* The network has changed: what failed before says nothing any more. The wait ends, but a second must
  * have passed since the last try; a wait that the collector asked for stays. */
 void relay_network_changed(struct relay *relay);
+
+/* A person wants it tried now: no wait holds. */
+void relay_try_now(struct relay *relay);

@@ -6,7 +6,7 @@
  *
  * Reads one command a line, fields apart by one space, bytes in hex ("-": none):
  *   hello GATEWAY-ID INCARNATION        record SEQUENCE DEVICE FORMAT NONCE RECEIPT EVIDENCE
- *   ping            stop (north_stop)   raw TYPE BODY           break (core's end is closed)
+ *   ping            try (now)           stop (north_stop)   raw TYPE BODY           break (core's end is closed)
  * Writes one line for each frame of north's: delivered, parked, result, uplink, pong; "refused TEXT"
  * where north would not start; "exit CODE" when north asked its loop to end. End of input ends it. */
 
@@ -126,6 +126,8 @@ static void obey(struct harness *h, char *line) {
                 send_hello(h, line);
         else if (strcmp(verb, "ping") == 0)
                 send_frame(h, FRAME_PING, &body);
+        else if (strcmp(verb, "try") == 0)
+                send_frame(h, FRAME_TRY_NOW, &body);
         else if (strcmp(verb, "raw") == 0) {
                 uint8_t type = (uint8_t)atoi(field(&line));
 

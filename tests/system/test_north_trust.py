@@ -185,6 +185,15 @@ class Waiting(Case):
         self.assertEqual(north.deliver(), [1, 2])
         self.assertLess(time.monotonic() - start, 30)
 
+    def test_an_operator_need_not_wait_not_even_where_the_collector_asked_for_it(self):
+        up = self.collector("--fail-first", "1", "--retry-after", "3000")
+        self.gateway.fill(1)
+        north = self.north(up).hello()
+        north.record(0)
+        north.wait("uplink down 3000")
+        north.say("try")
+        north.wait("delivered 1", 20)
+
     def test_a_collector_that_says_nothing_times_out(self):
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             up = Upstream(self.folder)
