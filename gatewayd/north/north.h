@@ -9,12 +9,13 @@
  * - Records are posted in order of sequence, one POST at a time. They stay in memory only: what was
  *   not acknowledged when north ends, core sends again to the next north.
  * - Core sends FRAME_NORTH_HELLO once, first, then FRAME_RECORD in order of sequence with at most
- *   NORTH_WINDOW of them unacknowledged. FRAME_DELIVERED acknowledges. A record that north still
- *   holds may be sent again: it is ignored.
+ *   NORTH_WINDOW of them unacknowledged, and a few more that are parked already (without evidence).
+ *   The first FRAME_DELIVERED or FRAME_PARKED acknowledges. A record that north still holds may be sent
+ *   again: it is ignored.
  * - FRAME_PARKED: the collector refused this record, and it alone. North goes on with its receipt and
  *   says FRAME_DELIVERED when that is stored upstream. FRAME_PARKED for a record that is parked
- *   already: its receipt was refused as well, north has given it up. That acknowledges it too; core
- *   sends it again, without evidence, to the next north.
+ *   already: its receipt was refused as well, north has given it up; core sends it again, without
+ *   evidence, to the next north.
  * - FRAME_RESULT comes before the FRAME_DELIVERED of the same batch, and may come for older records.
  * - FRAME_UPLINK comes when the uplink is up for the first time or again, and after each failure. */
 

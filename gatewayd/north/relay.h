@@ -21,9 +21,9 @@
 
 #include "gatewayd/messages.h"
 
-/* The most that is held: NORTH_WINDOW records, the one whose receipt is on its way, and room for a
- * core that counts a little differently. */
-#define RELAY_RECORDS_MAX 320
+/* The most that is held: NORTH_WINDOW records, receipts of parked ones, and room for a core that counts
+ * a little differently. */
+#define RELAY_RECORDS_MAX 512
 #define RELAY_BYTES_MAX   (32u << 20)
 /* A Retry-After beyond this is a mistake, or a date read with a wrong clock. */
 #define RELAY_RETRY_AFTER_MAX_SEC 3600

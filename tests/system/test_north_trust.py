@@ -257,7 +257,7 @@ class Frames(Case):
         self.assertEqual(self.ends(line, hello=False), "74")
 
     def test_a_core_that_keeps_to_no_window_is_the_end(self):
-        self.assertEqual(self.ends(*["record %d a 263 - 00 00" % s for s in range(1, 400)]), "105")
+        self.assertEqual(self.ends(*["record %d a 263 - 00 00" % s for s in range(1, 600)]), "105")
 
 
 if __name__ == "__main__":
