@@ -22,25 +22,25 @@ static int64_t add_capped(int64_t a, int64_t b) {
         return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
+static int64_t least(int64_t a, int64_t b) {
+        return a < b ? a : b;
+}
+
 static struct due_time due_after(const struct moment *then, int64_t after_sec) {
         return (struct due_time){ add_capped(then->wall, after_sec), add_capped(then->powered_sec, after_sec) };
 }
 
 static void due_least(struct due_time *due, const struct due_time *other) {
-        if (other->wall < due->wall)
-                due->wall = other->wall;
-        if (other->powered_sec < due->powered_sec)
-                due->powered_sec = other->powered_sec;
+        due->wall = least(due->wall, other->wall);
+        due->powered_sec = least(due->powered_sec, other->powered_sec);
 }
 
 /* ---- attestation ---- */
 
 static int64_t attest_interval(const struct device *device, const struct profile *profile) {
-        double interval = (double)profile->attest_every_sec * (1.0 - profile->jitter * rotation_spread(device->id));
+        int64_t interval = rotation_interval(profile->attest_every_sec, profile, rotation_spread(device->id));
 
-        if (device->standing == STANDING_QUARANTINED && interval > QUARANTINE_ATTEST_SEC)
-                return QUARANTINE_ATTEST_SEC;
-        return interval < 1 ? 1 : (int64_t)interval;
+        return device->standing == STANDING_QUARANTINED ? least(interval, QUARANTINE_ATTEST_SEC) : interval;
 }
 
 /* Something happened that only evidence given since answers. */
@@ -63,9 +63,7 @@ static int64_t attest_in(const struct device *device, const struct profile *prof
         if (is_owed_evidence(device, profile))
                 return 0;
         *ret_due = due_after(&device->evidence_last, attest_interval(device, profile));
-        if (ret_due->wall - now->wall < ret_due->powered_sec - now->powered_sec)
-                return ret_due->wall - now->wall;
-        return ret_due->powered_sec - now->powered_sec;
+        return least(ret_due->wall - now->wall, ret_due->powered_sec - now->powered_sec);
 }
 
 /* One whole interval was missed. Only ever told: what a device may do depends on its keys. */

@@ -62,10 +62,11 @@ static bool is_awaited(const struct rotation_view *view, const struct credential
         return false;
 }
 
-static int64_t due_interval(const struct profile *profile, double spread) {
-        double interval = (double)profile->rotate_every_sec * (1.0 - profile->jitter * spread);
+int64_t rotation_interval(int64_t interval_sec, const struct profile *profile, double spread) {
+        double early = (double)interval_sec * profile->jitter * spread;
+        int64_t interval = early < (double)interval_sec ? interval_sec - (int64_t)early : 0;
 
-        return interval < 1 ? 1 : (int64_t)interval;
+        return interval < 1 ? 1 : interval;
 }
 
 /* A predecessor, or a compromised key whose device has recovered: may it end now? */
@@ -140,7 +141,7 @@ struct rotation_step rotation_next(const struct rotation_view *view, const struc
                         step.action = ROTATION_ANNOUNCE;
                         return step;
                 }
-                await_either(&step.next, &tip->issued, due_interval(profile, spread));
+                await_either(&step.next, &tip->issued, rotation_interval(profile->rotate_every_sec, profile, spread));
         }
         return step;
 }
@@ -152,7 +153,7 @@ int64_t rotation_due_in(const struct rotation_view *view, const struct profile *
 
         if (!tip)
                 return INT64_MAX;
-        await_either(&due, &tip->issued, due_interval(profile, spread));
+        await_either(&due, &tip->issued, rotation_interval(profile->rotate_every_sec, profile, spread));
         return least(due.wall - now->wall, due.powered_sec - now->powered_sec);
 }
 

@@ -40,5 +40,8 @@ struct rotation_step rotation_next(const struct rotation_view *view, const struc
 int64_t rotation_due_in(const struct rotation_view *view, const struct profile *profile, double spread, const struct moment *now);
 int64_t rotation_late_in(const struct rotation_view *view, const struct profile *profile, const struct moment *now);
 
+/* An interval of the profile as this device sees it: shorter by its share of the jitter, at least a second. */
+int64_t rotation_interval(int64_t interval_sec, const struct profile *profile, double spread);
+
 /* The device's share of jitter: a hash of its id, 0 ≤ x < 1, the same on every gateway. */
 double rotation_spread(const char *device_id);

@@ -38,7 +38,8 @@ static void count_step(struct world *w, const struct credential *before, const s
 
 /* ---- one key ---- */
 
-static void check_deactivated(struct world *w, struct world_device *d, const struct credential *c) {
+/* Once, when it has just ended. */
+static void check_ended(struct world *w, struct world_device *d, const struct credential *c) {
         struct secret secret = { 0 };
         struct credential found;
         char reason[160];
@@ -49,8 +50,6 @@ static void check_deactivated(struct world *w, struct world_device *d, const str
                 world_fail(w, d->model.id, "the secret of ended key %s is still there", c->identity);
         if (identity_key(&w->f->turn, bytes_of(c->identity), true, &found, &secret, reason) != -EACCES)
                 world_fail(w, d->model.id, "ended key %s still shakes hands", c->identity);
-        if (moment_powered_age(&w->f->turn.now, &c->ended) > ENDED_SEC + SLACK_SEC)
-                world_fail(w, d->model.id, "the row of key %s outlived its retention", c->identity);
 }
 
 /* When a key ends: never before its time by the clock that counts, and never before its successor was
@@ -86,7 +85,8 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
                         world_fail(w, d->model.id, "retiring key %s lives past its grace", c->identity);
                 break;
         case KEY_DEACTIVATED:
-                check_deactivated(w, d, c);
+                if (c->kind == CREDENTIAL_PSK && moment_powered_age(now, &c->ended) > ENDED_SEC + SLACK_SEC)
+                        world_fail(w, d->model.id, "the row of key %s outlived its retention", c->identity);
                 break;
         case KEY_ACTIVE:
         case KEY_COMPROMISED:
@@ -158,8 +158,10 @@ void world_look(struct world *w, struct world_device *d) {
                 const struct credential *before = find(d->shadow, d->shadow_count, list[i].identity);
 
                 count_step(w, before, &list[i]);
-                if (before && before->state != KEY_DEACTIVATED && list[i].state == KEY_DEACTIVATED)
+                if (before && before->state != KEY_DEACTIVATED && list[i].state == KEY_DEACTIVATED) {
                         check_ending(w, d, before, &list[i], tip);
+                        check_ended(w, d, &list[i]);
+                }
         }
         for (size_t i = 0; i < d->shadow_count; i++)
                 w->expected[EVENT_CREDENTIAL_DESTROYED] += !find(list, (size_t)n, d->shadow[i].identity);

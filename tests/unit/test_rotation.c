@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* rotation.c: pure, so these tests need neither store nor clock. */
+
+#include "tests/unit/support.h"
+
+#include "gatewayd/keys/rotation.h"
+
+#define DAY INT64_C(86400)
+#define START INT64_C(1790000000)
+
+static const struct profile profile = {
+        .rotate_every_sec = 30 * DAY,
+        .jitter = 0.2,
+        .grace_sec = 7 * DAY,
+        .max_age_sec = 90 * DAY,
+        .on_overdue = OVERDUE_RESTRICT,
+};
+
+/* `wall` and `powered` days after the start, by a clock that is in order. */
+static struct moment at(int64_t wall_days, int64_t powered_days) {
+        return (struct moment){ START + wall_days * DAY, 1000 + powered_days * DAY, CLOCK_SYNCHRONIZED, true };
+}
+
+static struct moment distrusted(struct moment moment) {
+        moment.wall_trusted = false;
+        return moment;
+}
+
+static struct credential key(const char *identity, enum key_state state, uint32_t generation, struct moment issued) {
+        struct credential c = { .kind = CREDENTIAL_PSK, .state = state, .generation = generation, .issued = issued };
+
+        snprintf(c.identity, sizeof c.identity, "%s", identity);
+        if (state != KEY_PRE_ACTIVE)
+                c.proven = issued;
+        return c;
+}
+
+static struct rotation_step next(const struct credential *credentials, size_t count, struct moment now) {
+        const struct rotation_view view = { .credentials = credentials, .count = count };
+
+        return rotation_next(&view, &profile, 0, &now);
+}
+
+/* ---- due ---- */
+
+static void a_key_is_announced_when_its_interval_is_over_by_either_clock(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+
+        (void)state;
+        assert_int_equal(next(&tip, 1, at(29, 29)).action, ROTATION_NONE);
+        assert_int_equal(next(&tip, 1, at(30, 30)).action, ROTATION_ANNOUNCE);
+        assert_int_equal(next(&tip, 1, at(30, 2)).action, ROTATION_ANNOUNCE);
+        assert_int_equal(next(&tip, 1, at(2, 30)).action, ROTATION_ANNOUNCE);
+}
+
+static void the_next_look_is_at_the_first_thing_to_come_by_each_clock(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view announced = { .credentials = &tip, .count = 1, .is_announced = true };
+        const struct moment now = at(10, 10);
+        struct rotation_step step = next(&tip, 1, now);
+
+        (void)state;
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(step.next.wall, START + 30 * DAY);
+        assert_int_equal(step.next.powered_sec, 1000 + 30 * DAY);
+        step = rotation_next(&announced, &profile, 0, &now);
+        assert_int_equal(step.next.wall, START + 90 * DAY);
+        assert_int_equal(step.next.powered_sec, 1000 + 90 * DAY);
+}
+
+static void spread_and_jitter_bring_a_device_early_and_never_late(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct moment now = at(0, 0);
+
+        (void)state;
+        assert_int_equal(rotation_due_in(&view, &profile, 0, &now), 30 * DAY);
+        assert_int_equal(rotation_due_in(&view, &profile, 0.5, &now), 27 * DAY);
+        assert_true(rotation_due_in(&view, &profile, 0.999999, &now) >= 24 * DAY);
+}
+
+static void ids_that_differ_in_one_digit_spread_over_the_whole_interval(void **state) {
+        unsigned buckets[10] = { 0 };
+
+        (void)state;
+        for (int i = 0; i < 10000; i++) {
+                char id[32];
+                double spread;
+
+                snprintf(id, sizeof id, "sensor-%05d", i);
+                spread = rotation_spread(id);
+                assert_true(spread >= 0 && spread < 1);
+                assert_true(rotation_spread(id) == spread);
+                buckets[(int)(spread * 10)]++;
+        }
+        for (size_t i = 0; i < ELEMENTS(buckets); i++)
+                assert_in_range(buckets[i], 850, 1150);
+}
+
+static void without_an_active_key_nothing_is_due(void **state) {
+        const struct credential factory = { .kind = CREDENTIAL_FACTORY, .state = KEY_ACTIVE, .issued = at(0, 0) };
+        const struct rotation_view view = { .credentials = &factory, .count = 1 };
+        const struct moment now = at(4000, 4000);
+        struct rotation_step step = next(&factory, 1, now);
+
+        (void)state;
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_true(step.next.wall == INT64_MAX && step.next.powered_sec == INT64_MAX);
+        assert_true(rotation_due_in(&view, &profile, 0, &now) == INT64_MAX);
+        assert_true(rotation_late_in(&view, &profile, &now) == INT64_MAX);
+}
+
+/* ---- overdue ---- */
+
+static void a_key_past_max_age_is_overdue_once(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .is_announced = true };
+        const struct moment now = at(90, 90);
+
+        (void)state;
+        assert_int_equal(rotation_next(&view, &profile, 0, &now).action, ROTATION_OVERDUE);
+        assert_int_equal(rotation_late_in(&view, &profile, &now), 0);
+        view.is_overdue = true;
+        assert_int_equal(rotation_next(&view, &profile, 0, &now).action, ROTATION_NONE);
+}
+
+static void a_calendar_that_is_not_trusted_makes_nobody_overdue(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .is_announced = true };
+        const struct moment jumped = distrusted(at(4000, 20)), waited = distrusted(at(4000, 90));
+        struct rotation_step step = rotation_next(&view, &profile, 0, &jumped);
+
+        (void)state;
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(rotation_late_in(&view, &profile, &jumped), 70 * DAY);
+        /* Looked at again within the hour, for trust may return, and not at every tick meanwhile. */
+        assert_int_equal(step.next.wall, jumped.wall + 3600);
+        assert_int_equal(rotation_next(&view, &profile, 0, &waited).action, ROTATION_OVERDUE);
+}
+
+static void under_keep_it_is_never_too_late(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct moment now = at(1000, 1000);
+        struct profile keep = profile;
+
+        (void)state;
+        keep.on_overdue = OVERDUE_KEEP;
+        assert_true(rotation_late_in(&view, &keep, &now) == INT64_MAX);
+}
+
+/* ---- the predecessor ---- */
+
+/* A tip proven on day 0 and its predecessor. */
+static void two_keys(struct credential pair[2], bool is_confirmed) {
+        pair[0] = key("tip", KEY_ACTIVE, 2, at(0, 0));
+        pair[1] = key("old", KEY_RETIRING, 1, at(-30, 0));
+        pair[1].superseded = at(0, 0);
+        if (is_confirmed)
+                pair[0].confirmed = at(0, 0);
+}
+
+static void a_predecessor_ends_when_its_grace_is_over(void **state) {
+        struct credential pair[2];
+        struct rotation_step step;
+
+        (void)state;
+        two_keys(pair, true);
+        step = next(pair, 2, at(6, 6));
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(step.next.powered_sec, 1000 + 7 * DAY);
+        step = next(pair, 2, at(7, 7));
+        assert_int_equal(step.action, ROTATION_DEACTIVATE);
+        assert_int_equal(step.index, 1);
+}
+
+static void a_predecessor_never_ends_before_its_successor_is_confirmed(void **state) {
+        struct credential pair[2];
+
+        (void)state;
+        two_keys(pair, false);
+        assert_int_equal(next(pair, 2, at(25, 25)).action, ROTATION_NONE);
+        pair[0].confirmed = at(25, 25);
+        assert_int_equal(next(pair, 2, at(25, 25)).action, ROTATION_DEACTIVATE);
+}
+
+static void a_predecessor_stays_while_a_key_granted_over_it_is_unproven(void **state) {
+        struct credential three[3];
+
+        (void)state;
+        two_keys(three + 1, true);
+        three[0] = key("new", KEY_PRE_ACTIVE, 3, at(6, 6));
+        snprintf(three[0].predecessor, sizeof three[0].predecessor, "old");
+        assert_int_equal(next(three, 3, at(20, 20)).action, ROTATION_NONE);
+        snprintf(three[0].predecessor, sizeof three[0].predecessor, "tip");
+        assert_int_equal(next(three, 3, at(20, 20)).action, ROTATION_DEACTIVATE);
+}
+
+static void a_jump_of_the_calendar_ends_no_predecessor(void **state) {
+        struct credential pair[2];
+        struct moment unknown = distrusted(at(400, 1));
+
+        (void)state;
+        two_keys(pair, true);
+        unknown.quality = CLOCK_UNKNOWN;
+        assert_int_equal(next(pair, 2, distrusted(at(400, 1))).action, ROTATION_ANNOUNCE);
+        pair[0].issued = at(399, 1);
+        assert_int_equal(next(pair, 2, distrusted(at(400, 1))).action, ROTATION_NONE);
+        assert_int_equal(next(pair, 2, unknown).action, ROTATION_NONE);
+        assert_int_equal(next(pair, 2, at(400, 1)).action, ROTATION_DEACTIVATE);
+        assert_int_equal(next(pair, 2, distrusted(at(1, 7))).action, ROTATION_DEACTIVATE);
+}
+
+static void the_factory_key_follows_the_same_rule_and_is_never_destroyed(void **state) {
+        struct credential pair[2];
+
+        (void)state;
+        two_keys(pair, true);
+        pair[1].kind = CREDENTIAL_FACTORY;
+        pair[1].generation = 0;
+        assert_int_equal(next(pair, 2, at(7, 7)).action, ROTATION_DEACTIVATE);
+        pair[1].state = KEY_DEACTIVATED;
+        pair[1].ended = at(7, 7);
+        pair[0].issued = pair[0].proven = at(1000, 1000);
+        assert_int_equal(next(pair, 2, at(1010, 1010)).action, ROTATION_NONE);
+}
+
+static void a_compromised_key_ends_only_after_the_device_has_recovered(void **state) {
+        struct credential pair[2];
+
+        (void)state;
+        two_keys(pair, true);
+        pair[1].state = KEY_COMPROMISED;
+        assert_int_equal(next(pair, 2, at(7, 7)).action, ROTATION_DEACTIVATE);
+        pair[1].superseded = MOMENT_NONE;
+        assert_int_equal(next(pair, 2, at(20, 20)).action, ROTATION_NONE);
+        assert_int_equal(next(pair + 1, 1, at(4000, 4000)).action, ROTATION_NONE);
+}
+
+/* ---- unproven and ended ---- */
+
+static void a_grant_that_nobody_takes_up_is_dropped_and_the_active_key_stays(void **state) {
+        struct credential pair[2] = { key("new", KEY_PRE_ACTIVE, 2, at(0, 0)), key("tip", KEY_ACTIVE, 1, at(0, 0)) };
+        struct rotation_step step;
+
+        (void)state;
+        assert_int_equal(next(pair, 2, at(29, 29)).action, ROTATION_NONE);
+        step = next(pair, 2, at(30, 30));
+        assert_int_equal(step.action, ROTATION_DROP);
+        assert_int_equal(step.index, 0);
+        assert_int_not_equal(next(pair, 2, distrusted(at(300, 29))).action, ROTATION_DROP);
+}
+
+static void an_ended_key_leaves_after_ninety_days_of_powered_on_time(void **state) {
+        struct credential pair[2] = { key("tip", KEY_ACTIVE, 2, at(380, 80)), key("old", KEY_DEACTIVATED, 1, at(0, 0)) };
+
+        (void)state;
+        pair[1].ended = at(0, 0);
+        assert_int_equal(next(pair, 2, at(400, 89)).action, ROTATION_NONE);
+        assert_int_equal(next(pair, 2, at(400, 90)).action, ROTATION_DESTROY);
+}
+
+static void intervals_beyond_all_time_overflow_nothing(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct moment now = at(10, 10);
+        struct profile endless = profile;
+
+        (void)state;
+        endless.rotate_every_sec = endless.max_age_sec = endless.grace_sec = INT64_MAX;
+        endless.jitter = 0;
+        assert_int_equal(rotation_next(&view, &endless, 0, &now).action, ROTATION_NONE);
+        assert_true(rotation_due_in(&view, &endless, 0, &now) > INT64_MAX / 2);
+}
+
+/* ---- decades ---- */
+
+/* A device that rotates when it is told to, on a gateway whose calendar jumps, over forty years. */
+struct life {
+        struct credential keys[CREDENTIALS_MAX]; /* newest first */
+        size_t count;
+        bool is_announced, is_overdue;
+        struct moment now;
+        uint64_t random;
+        unsigned rotations, deactivated, destroyed, dropped;
+};
+
+static uint64_t draw(struct life *life, uint64_t below) {
+        uint64_t z = (life->random += UINT64_C(0x9e3779b97f4a7c15));
+
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return (z ^ (z >> 31)) % below;
+}
+
+static void take_out(struct life *life, size_t index) {
+        life->count--;
+        memmove(&life->keys[index], &life->keys[index + 1], (life->count - index) * sizeof life->keys[0]);
+}
+
+static const struct credential *tip_of(const struct life *life) {
+        for (size_t i = 0; i < life->count; i++)
+                if (life->keys[i].state == KEY_ACTIVE)
+                        return &life->keys[i];
+        return NULL;
+}
+
+static void carry_out(struct life *life, const struct rotation_step *step) {
+        struct credential *c = &life->keys[step->index];
+
+        switch (step->action) {
+        case ROTATION_NONE:
+                return;
+        case ROTATION_ANNOUNCE:
+                assert_false(life->is_announced);
+                life->is_announced = true;
+                return;
+        case ROTATION_OVERDUE:
+                assert_true(moment_age(&life->now, &tip_of(life)->issued) >= profile.max_age_sec);
+                life->is_overdue = true;
+                return;
+        case ROTATION_DEACTIVATE:
+                assert_int_equal(c->state, KEY_RETIRING);
+                assert_true(moment_is_set(&tip_of(life)->confirmed));
+                assert_true(moment_age(&life->now, &c->superseded) >= profile.grace_sec);
+                c->state = KEY_DEACTIVATED;
+                c->ended = life->now;
+                life->deactivated++;
+                return;
+        case ROTATION_DROP:
+                assert_int_equal(c->state, KEY_PRE_ACTIVE);
+                life->dropped++;
+                take_out(life, step->index);
+                return;
+        case ROTATION_DESTROY:
+                assert_int_equal(c->state, KEY_DEACTIVATED);
+                life->destroyed++;
+                take_out(life, step->index);
+                return;
+        }
+}
+
+static void look(struct life *life) {
+        for (int i = 0;; i++) {
+                const struct rotation_view view = {
+                        life->keys, life->count, life->is_announced, life->is_overdue,
+                };
+                struct rotation_step step = rotation_next(&view, &profile, 0.3, &life->now);
+
+                assert_true(i < 4 * CREDENTIALS_MAX);
+                if (step.action == ROTATION_NONE) {
+                        assert_true(step.next.wall > life->now.wall && step.next.powered_sec > life->now.powered_sec);
+                        return;
+                }
+                carry_out(life, &step);
+        }
+}
+
+static void issue(struct life *life) {
+        struct credential c = key("", KEY_PRE_ACTIVE, life->keys[0].generation + 1, life->now);
+
+        if (life->count == CREDENTIALS_MAX || life->keys[0].state == KEY_PRE_ACTIVE)
+                return;
+        snprintf(c.identity, sizeof c.identity, "key %u", c.generation);
+        memcpy(c.predecessor, tip_of(life)->identity, sizeof c.predecessor);
+        memmove(&life->keys[1], &life->keys[0], life->count * sizeof life->keys[0]);
+        life->keys[0] = c;
+        life->count++;
+}
+
+static void shake_hands(struct life *life) {
+        if (life->keys[0].state == KEY_ACTIVE && !moment_is_set(&life->keys[0].confirmed))
+                life->keys[0].confirmed = life->now;
+        if (life->keys[0].state != KEY_PRE_ACTIVE)
+                return;
+        for (size_t i = 1; i < life->count; i++)
+                if (life->keys[i].state == KEY_ACTIVE) {
+                        life->keys[i].state = KEY_RETIRING;
+                        life->keys[i].superseded = life->now;
+                }
+        life->keys[0].state = KEY_ACTIVE;
+        life->keys[0].proven = life->now;
+        life->is_announced = life->is_overdue = false;
+        life->rotations++;
+}
+
+static void forty_years_of_jumping_clocks_never_end_a_key_before_its_successor_is_confirmed(void **state) {
+        struct life life = { .keys = { key("key 1", KEY_ACTIVE, 1, at(0, 0)) }, .count = 1, .now = at(0, 0), .random = 7 };
+        int64_t held_until = 0;
+
+        (void)state;
+        while (life.now.powered_sec < 1000 + 40 * 365 * DAY) {
+                int64_t passed = 1 + (int64_t)draw(&life, (uint64_t)(3 * DAY));
+
+                life.now.powered_sec += passed;
+                life.now.wall += passed;
+                if (draw(&life, 100) == 0) {
+                        life.now.wall += (int64_t)draw(&life, (uint64_t)(500 * DAY));
+                        held_until = life.now.powered_sec + CLOCK_HOLD_SEC;
+                }
+                if (draw(&life, 50) == 0)
+                        life.now.quality = (enum clock_quality)draw(&life, 3);
+                life.now.wall_trusted = life.now.quality != CLOCK_UNKNOWN && life.now.powered_sec >= held_until;
+                look(&life);
+                assert_non_null(tip_of(&life));
+                assert_true(life.count <= CREDENTIALS_MAX);
+                if (life.is_announced && draw(&life, 5) == 0)
+                        issue(&life);
+                if (draw(&life, 4) == 0)
+                        shake_hands(&life);
+        }
+        assert_true(life.rotations > 40 * 11);
+        assert_true(life.deactivated >= life.rotations - 2);
+        assert_true(life.destroyed >= life.deactivated - 6);
+        assert_true(life.dropped < life.rotations / 10);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_key_is_announced_when_its_interval_is_over_by_either_clock),
+                cmocka_unit_test(the_next_look_is_at_the_first_thing_to_come_by_each_clock),
+                cmocka_unit_test(spread_and_jitter_bring_a_device_early_and_never_late),
+                cmocka_unit_test(ids_that_differ_in_one_digit_spread_over_the_whole_interval),
+                cmocka_unit_test(without_an_active_key_nothing_is_due),
+                cmocka_unit_test(a_key_past_max_age_is_overdue_once),
+                cmocka_unit_test(a_calendar_that_is_not_trusted_makes_nobody_overdue),
+                cmocka_unit_test(under_keep_it_is_never_too_late),
+                cmocka_unit_test(a_predecessor_ends_when_its_grace_is_over),
+                cmocka_unit_test(a_predecessor_never_ends_before_its_successor_is_confirmed),
+                cmocka_unit_test(a_predecessor_stays_while_a_key_granted_over_it_is_unproven),
+                cmocka_unit_test(a_jump_of_the_calendar_ends_no_predecessor),
+                cmocka_unit_test(the_factory_key_follows_the_same_rule_and_is_never_destroyed),
+                cmocka_unit_test(a_compromised_key_ends_only_after_the_device_has_recovered),
+                cmocka_unit_test(a_grant_that_nobody_takes_up_is_dropped_and_the_active_key_stays),
+                cmocka_unit_test(an_ended_key_leaves_after_ninety_days_of_powered_on_time),
+                cmocka_unit_test(intervals_beyond_all_time_overflow_nothing),
+                cmocka_unit_test(forty_years_of_jumping_clocks_never_end_a_key_before_its_successor_is_confirmed),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
