@@ -31,6 +31,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CREDENTIAL = '/etc/credstore.encrypted/gatewayd.sealing-key'
 KEY = 'factory-key-0123'
 TREE = None
+MEASURED = []
 
 
 def setUpModule():
@@ -54,6 +55,11 @@ def setUpModule():
     shutil.copy(os.path.join(BUILD, 'system', 'dtls_peer'), TREE + '/bed/build/system')
 
 
+def tearDownModule():
+    for line in MEASURED:
+        print(line)
+
+
 def in_bed(test):
     """On the host: boots a bed that runs this one test inside, and takes over its outcome."""
     @functools.wraps(test)
@@ -72,9 +78,7 @@ def in_bed(test):
             self.skipTest('no systemd bed here: %s' % reason)
         if result.status:
             self.fail('inside the bed:\n' + result.output)
-        for line in result.output.splitlines():
-            if line.startswith('measured: '):
-                print(line)
+        MEASURED.extend(line for line in result.output.splitlines() if line.startswith('measured: '))
     return wrapper
 
 
@@ -468,8 +472,10 @@ class Systemd(unittest.TestCase):
         systemctl('start', 'gatewayd')
         supervisor, extra = main_pid(), pathlib.Path('/etc/gatewayd/conf.d/more.conf')
         extra.write_text('profiles = ( { name = "valve"; rotate_every = "20d"; } );')
+        since = self.service.mark()
         systemctl('reload', 'gatewayd')
         self.service.wait_event('config-reloaded')
+        self.service.wait_event('role-started', since, reason='north')  # with the new section
         self.service.ctl('device', 'add', 'valve-1', '--profile', 'valve', '--psk', 'text:' + KEY)
         extra.write_text('profiles = ( { name = "valve"; rotate_evry = "20d"; } );')
         systemctl('reload', 'gatewayd', check=False)
