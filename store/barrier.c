@@ -13,6 +13,8 @@
  *     checkpoint that has read one of its two words about it (SQLite's WAL-reset bug).
  *  2. A passive pass while commits go on; then a short one while core is between turns and its next
  *     turn is held, so that all is backfilled and the next writer starts the WAL over.
+ *     Where core commits faster than the disk takes it, core waits once the WAL is OVERFULL times as
+ *     long as it should be: what it decides could not leave anyway.
  *  3. A failed flush is the end: the kernel marks the pages clean, the next call would succeed over
  *     lost data. Nothing is published any more and nothing checkpointed. */
 
@@ -29,6 +31,7 @@
 #include <unistd.h>
 
 #define CHECKPOINT_BYTES_DEFAULT ((size_t)4 << 20)
+#define OVERFULL 4
 #define WAL_HEADER_BYTES 32
 #define FRAME_HEADER_BYTES 24
 
@@ -52,6 +55,7 @@ struct barrier {
         uint64_t begun_at_checkpoint; /* how many had begun when the last checkpoint ended */
         bool is_in_turn;              /* core has a write transaction open */
         bool is_held;                 /* core may not open one */
+        bool is_second_due;           /* a passive pass was made and the WAL has not been started over */
         bool is_disk_full;
         bool is_stopping;
         int frames;                   /* in the WAL */
@@ -144,20 +148,30 @@ static bool wait_between_turns(struct barrier *b) {
         return true;
 }
 
-static void checkpoint(struct barrier *b) {
-        checkpoint_pass(b, CHECKPOINT_PASSIVE);
-        if (atomic_load(&b->error) < 0)
-                return;
-
-        b->is_held = true;
-        if (wait_between_turns(b) && may_checkpoint(b))
-                checkpoint_pass(b, CHECKPOINT_HELD);
-        b->is_held = false;
-        pthread_cond_broadcast(&b->news);
-}
-
 static bool wants_checkpoint(const struct barrier *b) {
         return may_checkpoint(b) && (b->is_disk_full || b->statistics.wal_bytes >= b->checkpoint_bytes);
+}
+
+/* Ends with a pass, done or failed: core always gets on. */
+static bool is_overfull(const struct barrier *b) {
+        return may_checkpoint(b) && b->statistics.wal_bytes >= OVERFULL * b->checkpoint_bytes;
+}
+
+/* The passes take turns while the WAL is too long: the passive one does the work, the held one, after a
+ * further commit, the little that has come since, and then the next writer starts the WAL over. */
+static void checkpoint(struct barrier *b) {
+        if (!b->is_second_due && !b->is_disk_full && !is_overfull(b)) {
+                checkpoint_pass(b, CHECKPOINT_PASSIVE);
+                b->is_second_due = true;
+                return;
+        }
+        b->is_held = true;
+        if (wait_between_turns(b))
+                checkpoint_pass(b, CHECKPOINT_HELD);
+        b->is_held = false;
+        b->is_second_due = false;
+        b->is_disk_full = false;
+        pthread_cond_broadcast(&b->news);
 }
 
 static void *barrier_main(void *userdata) {
@@ -165,18 +179,14 @@ static void *barrier_main(void *userdata) {
 
         pthread_mutex_lock(&b->lock);
         while (atomic_load(&b->error) == 0) {
-                if (b->committed > atomic_load(&b->published)) {
-                        if (!flush_and_publish(b))
-                                break;
-                } else if (b->is_stopping)
+                if (b->committed > atomic_load(&b->published))
+                        (void)flush_and_publish(b); /* its failure ends the loop */
+                else if (b->is_stopping)
                         break;
-                else if (!wants_checkpoint(b))
-                        pthread_cond_wait(&b->work, &b->lock);
-
-                if (wants_checkpoint(b) && !b->is_stopping) {
-                        b->is_disk_full = false;
+                else if (wants_checkpoint(b))
                         checkpoint(b);
-                }
+                else
+                        pthread_cond_wait(&b->work, &b->lock);
         }
         pthread_mutex_unlock(&b->lock);
         return NULL;
@@ -307,12 +317,16 @@ void barrier_free(struct barrier *b) {
 
 /* ---- core's side ---- */
 
+static bool must_wait(const struct barrier *b) {
+        return b->is_held || (is_overfull(b) && atomic_load(&b->error) == 0);
+}
+
 void barrier_turn_begins(struct barrier *b) {
         pthread_mutex_lock(&b->lock);
-        if (b->is_held) {
+        if (must_wait(b)) {
                 uint64_t since = now_usec(), held;
 
-                while (b->is_held)
+                while (must_wait(b))
                         pthread_cond_wait(&b->news, &b->lock);
                 held = now_usec() - since;
                 if (held > b->statistics.hold_usec_most)
@@ -341,8 +355,10 @@ void barrier_committed(struct barrier *b, uint64_t turn, int frames) {
         pthread_mutex_lock(&b->lock);
         b->committed = turn;
         b->completed = b->begun;
-        if (frames < b->frames)
+        if (frames < b->frames) {
                 s->restarts++;
+                b->is_second_due = false;
+        }
         b->frames = frames;
         s->commits++;
         s->wal_bytes = WAL_HEADER_BYTES + (uint64_t)frames * b->frame_bytes;
