@@ -74,14 +74,19 @@ static const char *title_of(uint8_t code) {
 static void send_problem(struct engines *engines, struct session *session, struct bytes theirs) {
         static const uint8_t format_option[] = { 0xc2, FORMAT_PROBLEM >> 8, FORMAT_PROBLEM & 0xff, 0xff };
         size_t head = HEADER_BYTES + (theirs.data[0] & 0x0f);
+        uint8_t code = theirs.data[1];
         struct problem problem = { 0 };
         struct buffer ours = { 0 };
 
         if (head > theirs.size)
                 return;
-        (void)problem_set(&problem, theirs.data[1], EPROTO, title_of(theirs.data[1]),
+        /* Every path is ours, so what it did not find is a handler for the method (RFC 7252 §5.8). */
+        if (code == CODE_NOT_FOUND)
+                code = CODE_METHOD_NOT_ALLOWED;
+        (void)problem_set(&problem, code, EPROTO, title_of(code),
                           "the CoAP layer refused it before anybody looked at the path");
         buffer_append(&ours, BYTES(theirs.data, head));
+        ours.data[1] = code;
         buffer_append(&ours, BYTES(format_option, sizeof format_option));
         problem_to_cbor(&problem, &ours);
         engines->handlers.send(engines->handlers.userdata, session, buffer_bytes(&ours));

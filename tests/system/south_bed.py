@@ -105,7 +105,8 @@ class Device:
         host = host or south.address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if source and source[1]:  # else the kernel gives one port to two of them
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(source or (("::1" if family == socket.AF_INET6 else "127.0.0.1"), 0))
         self.socket.setblocking(False)
         self.to = (host, south.port)
@@ -370,6 +371,8 @@ class South:
             self._next(deadline)
 
     def seen(self, kind, since=0, **members):
+        """All that came until now; what core was told before this call has been printed."""
+        self.command("sync")
         return [e for e in self.drain()[since:]
                 if e["event"] == kind and all(e.get(k) == v for k, v in members.items())]
 

@@ -449,16 +449,18 @@ static int play_core(int lookup, int exchange) {
                           .events = (short)link_events(script->exchange) },
                 };
 
-                fflush(stdout);
                 poll(polls, 3, 20);
                 if (polls[0].revents && !read_commands(script))
                         return 0;
-                if (link_receive(script->lookup, 64, on_lookup, script) < 0 ||
-                    link_flush(script->lookup) < 0)
+                if (link_receive(script->lookup, 64, on_lookup, script) < 0)
+                        return 0;
+                fflush(stdout);
+                if (link_flush(script->lookup) < 0)
                         return 0;
                 if (!script->is_deaf && link_receive(script->exchange, 64, on_exchange, script) < 0)
                         return 0;
                 send_due(script, monotonic_usec());
+                fflush(stdout); /* before anybody can have an answer */
                 if (link_flush(script->exchange) < 0)
                         return 0;
         }
