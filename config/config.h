@@ -7,7 +7,7 @@
 #include "gatewayd/bytes.h"
 
 #define PROFILE_NAME_MAX 64
-#define CONFIG_TEXT_MAX 256
+#define CONFIG_TEXT_MAX  256
 
 enum attestation_kind { ATTESTATION_NONE, ATTESTATION_EAT, ATTESTATION_PSA };
 enum on_overdue { OVERDUE_KEEP, OVERDUE_RESTRICT, OVERDUE_QUARANTINE };
@@ -22,26 +22,26 @@ enum verifier_kind { VERIFIER_NONE, VERIFIER_COLLECTOR };
 
 /* One acceptable state of a device's software: all members that are set must match the evidence. */
 struct reference_value {
-        char swname[64];     /* EAT 270; empty: any */
-        char swversion[64];  /* EAT 271; empty: any */
-        uint8_t digest[64];  /* SHA-256 32, SHA-384 48 or SHA-512 64 bytes: one measurement must equal it */
-        size_t digest_size;  /* 0: none demanded */
+        char swname[64];    /* EAT 270; empty: any */
+        char swversion[64]; /* EAT 271; empty: any */
+        uint8_t digest[64]; /* SHA-256 32, SHA-384 48 or SHA-512 64 bytes: one measurement must equal it */
+        size_t digest_size; /* 0: none demanded */
 };
 
 struct profile {
         char name[PROFILE_NAME_MAX + 1];
         int64_t rotate_every_sec;
-        double jitter;           /* 0 to 0.5: the share of the interval by which due times spread */
-        int64_t grace_sec;       /* how long the predecessor lives after the successor is proven */
-        int64_t max_age_sec;     /* of an operational key without rotation; then on_overdue */
+        double jitter;            /* 0 to 0.5: the share of the interval by which due times spread */
+        int64_t grace_sec;        /* how long the predecessor lives after the successor is proven */
+        int64_t max_age_sec;      /* of an operational key without rotation; then on_overdue */
         int64_t attest_every_sec; /* 0 with ATTESTATION_NONE */
         enum attestation_kind attestation;
         enum on_overdue on_overdue;
         enum on_factory_key on_factory_key;
         enum on_conflict on_conflict;
-        size_t psk_bytes;        /* 16 to 64; default 32 */
+        size_t psk_bytes;           /* 16 to 64; default 32 */
         enum psk_format psk_format; /* text: base64url characters (multiples of 4 only), else raw */
-        bool text_grant;         /* may /cred answer "kid SP key LF" */
+        bool text_grant;            /* may /cred answer "kid SP key LF" */
         enum forward_secrecy forward_secrecy;
         enum level sensitivity, criticality;
         enum device_stack stack;
@@ -54,27 +54,27 @@ struct profile {
 
 struct north_config {
         enum verifier_kind verifier;
-        char url[CONFIG_TEXT_MAX];      /* https://… of the collector */
-        char ca_file[CONFIG_TEXT_MAX];  /* trust anchors for the upstream; empty: the system's */
+        char url[CONFIG_TEXT_MAX];     /* https://… of the collector */
+        char ca_file[CONFIG_TEXT_MAX]; /* trust anchors for the upstream; empty: the system's */
         char client_certificate[CONFIG_TEXT_MAX];
         char client_key[CONFIG_TEXT_MAX];
         int64_t retry_min_sec, retry_max_sec; /* 1 s and 5 min */
-        size_t batch_records;           /* per POST; default 64 */
-        int64_t timeout_sec;            /* of one POST; default 30 */
+        size_t batch_records;                 /* per POST; default 64 */
+        int64_t timeout_sec;                  /* of one POST; default 30 */
 };
 
 struct config {
-        char gateway_id[65];         /* default: from the machine id, application-specific */
-        char listen[8][64];          /* "[::]:5684" … address:port texts; exactly one in use today */
+        char gateway_id[65]; /* default: from the machine id, application-specific */
+        char listen[8][64];  /* "[::]:5684" … address:port texts; exactly one in use today */
         size_t listen_count;
         char store_path[CONFIG_TEXT_MAX];   /* default /var/lib/gatewayd/store.db */
         char control_path[CONFIG_TEXT_MAX]; /* default /run/gatewayd/control */
         enum sandbox_demand sandbox;
-        unsigned max_sessions;       /* default 20000 */
-        size_t max_body_bytes;       /* default 16 KiB, 1 to 64 KiB */
-        int64_t backlog_records;     /* evidence kept for upstream; default 1000000 */
-        int64_t backlog_bytes;       /* default 1 GiB */
-        int64_t audit_keep_sec;      /* default 5 years of powered-on time; 0 for ever */
+        unsigned max_sessions;   /* default 20000 */
+        size_t max_body_bytes;   /* default 16 KiB, 1 to 64 KiB */
+        int64_t backlog_records; /* evidence kept for upstream; default 1000000 */
+        int64_t backlog_bytes;   /* default 1 GiB */
+        int64_t audit_keep_sec;  /* default 5 years of powered-on time; 0 for ever */
         struct north_config north;
         int64_t class_limit_sec[3][3]; /* longest rotate_every by [sensitivity][criticality] */
         struct profile *profiles;

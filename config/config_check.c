@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define HOUR INT64_C(3600)
-#define DAY INT64_C(86400)
+#define DAY  INT64_C(86400)
 /* sockaddr_un's path with its NUL */
 #define SOCKET_PATH_MAX 108
 
@@ -124,8 +124,8 @@ static void check_schedule(struct loader *loader, size_t i) {
                 timespan_format(limit, other);
                 loader_problem(loader, profile_place(loader, i, "rotate_every"),
                                "profile \"%s\": rotate_every is %s; its class (sensitivity %s, criticality %s) "
-                               "allows at most %s (table classes)", p->name, rotate, level_name(p->sensitivity),
-                               level_name(p->criticality), other);
+                               "allows at most %s (table classes)",
+                               p->name, rotate, level_name(p->sensitivity), level_name(p->criticality), other);
         }
         if (!SOUND("rotate_every", "grace", "max_age"))
                 return;
@@ -133,20 +133,24 @@ static void check_schedule(struct loader *loader, size_t i) {
                 timespan_format(p->max_age_sec, other);
                 loader_problem(loader, profile_place(loader, i, "max_age"),
                                "profile \"%s\": max_age is %s; it must be more than rotate_every + grace (%s + %s), "
-                               "or a device that is on time would be overdue", p->name, other, rotate, grace);
+                               "or a device that is on time would be overdue",
+                               p->name, other, rotate, grace);
         }
         if (p->rotate_every_sec < HOUR)
                 loader_warning(loader, profile_place(loader, i, "rotate_every"),
                                "profile \"%s\": rotate_every is %s, a schedule for tests: each rotation costs the "
-                               "device a handshake and a write to its flash; 1h or more is advised", p->name, rotate);
+                               "device a handshake and a write to its flash; 1h or more is advised",
+                               p->name, rotate);
         else if (p->grace_sec < HOUR)
                 loader_warning(loader, profile_place(loader, i, "grace"),
                                "profile \"%s\": grace is %s; a device that lost its new key in a reboot has only "
-                               "that long to come back with the old one; 1h or more is advised", p->name, grace);
+                               "that long to come back with the old one; 1h or more is advised",
+                               p->name, grace);
         if (p->grace_sec > p->rotate_every_sec)
                 loader_warning(loader, profile_place(loader, i, "grace"),
                                "profile \"%s\": grace is %s, longer than rotate_every (%s): predecessors of several "
-                               "rotations stay valid side by side", p->name, grace, rotate);
+                               "rotations stay valid side by side",
+                               p->name, grace, rotate);
 }
 
 static void check_attestation(struct loader *loader, size_t i) {
@@ -158,15 +162,18 @@ static void check_attestation(struct loader *loader, size_t i) {
                 if (p->attest_every_sec > 0)
                         loader_problem(loader, profile_place(loader, i, "attest_every"),
                                        "profile \"%s\": attest_every without attestation; set attestation to "
-                                       "\"eat\" or \"psa\", or leave attest_every out", p->name);
+                                       "\"eat\" or \"psa\", or leave attest_every out",
+                                       p->name);
                 if (p->on_factory_key == FACTORY_ATTEST)
                         loader_problem(loader, profile_place(loader, i, "on_factory_key"),
                                        "profile \"%s\": on_factory_key is \"attest\" but the profile does not "
-                                       "attest; allowed here are \"window\" and \"refuse\"", p->name);
+                                       "attest; allowed here are \"window\" and \"refuse\"",
+                                       p->name);
                 if (p->on_conflict == CONFLICT_ATTEST)
                         loader_problem(loader, profile_place(loader, i, "on_conflict"),
                                        "profile \"%s\": on_conflict is \"attest\" but the profile does not attest; "
-                                       "allowed here are \"allow\" and \"quarantine\"", p->name);
+                                       "allowed here are \"allow\" and \"quarantine\"",
+                                       p->name);
                 if (p->reference_count > 0)
                         loader_warning(loader, profile_place(loader, i, "references"),
                                        "profile \"%s\": references are not used without attestation", p->name);
@@ -175,15 +182,18 @@ static void check_attestation(struct loader *loader, size_t i) {
         if (p->attest_every_sec == 0)
                 loader_problem(loader, profile_place(loader, i, "attestation"),
                                "profile \"%s\": attestation is \"%s\" but attest_every is missing; set how often, "
-                               "such as \"7d\"", p->name, attestation_kind_name(p->attestation));
+                               "such as \"7d\"",
+                               p->name, attestation_kind_name(p->attestation));
         else if (p->challenge_sec > p->attest_every_sec)
                 loader_warning(loader, profile_place(loader, i, "challenge_lifetime"),
                                "profile \"%s\": a challenge lives longer than attest_every: evidence may be older "
-                               "than the schedule says", p->name);
+                               "than the schedule says",
+                               p->name);
         if (p->reference_count == 0)
                 loader_warning(loader, profile_place(loader, i, "attestation"),
                                "profile \"%s\": no references: evidence proves which device speaks, but its "
-                               "software is compared with nothing", p->name);
+                               "software is compared with nothing",
+                               p->name);
 }
 
 static void check_credential(struct loader *loader, size_t i) {
@@ -199,23 +209,28 @@ static void check_credential(struct loader *loader, size_t i) {
         else if (p->stack == STACK_ANY && p->psk_bytes > 32)
                 loader_warning(loader, profile_place(loader, i, "psk_bytes"),
                                "profile \"%s\": psk_bytes is %zu; Mbed TLS holds 32 unless built for more. "
-                               "Name the stack if it is another", p->name, p->psk_bytes);
+                               "Name the stack if it is another",
+                               p->name, p->psk_bytes);
         if (p->psk_format == PSK_TEXT && p->psk_bytes % 4 != 0)
                 loader_problem(loader, profile_place(loader, i, "psk_format"),
                                "profile \"%s\": psk_format is \"text\" and psk_bytes is %zu; text keys have a "
-                               "multiple of 4 characters", p->name, p->psk_bytes);
+                               "multiple of 4 characters",
+                               p->name, p->psk_bytes);
         else if (p->psk_format == PSK_TEXT && p->psk_bytes < 24)
                 loader_warning(loader, profile_place(loader, i, "psk_format"),
                                "profile \"%s\": a text key of %zu characters holds %zu bits; use \"raw\" or at least "
-                               "24 characters", p->name, p->psk_bytes, p->psk_bytes * 6);
+                               "24 characters",
+                               p->name, p->psk_bytes, p->psk_bytes * 6);
         if (p->text_grant && p->psk_format != PSK_TEXT)
                 loader_problem(loader, profile_place(loader, i, "text_grant"),
                                "profile \"%s\": text_grant needs psk_format \"text\": raw bytes cannot stand in a "
-                               "line of text", p->name);
+                               "line of text",
+                               p->name);
         if (p->forward_secrecy == FORWARD_SECRECY_REQUIRE && p->stack == STACK_TINYDTLS)
                 loader_problem(loader, profile_place(loader, i, "forward_secrecy"),
                                "profile \"%s\": tinydtls has no cipher suite with a PSK and forward secrecy, so no "
-                               "device could connect; allowed here is \"prefer\"", p->name);
+                               "device could connect; allowed here is \"prefer\"",
+                               p->name);
 }
 
 static void check_profiles(struct loader *loader) {
@@ -236,10 +251,12 @@ static void check_classes(struct loader *loader) {
                         const int64_t(*limit)[3] = loader->config->class_limit_sec;
 
                         if ((c > 0 && limit[s][c] > limit[s][c - 1]) || (s > 0 && limit[s][c] > limit[s - 1][c]))
-                                loader_warning(loader, is_set(loader->classes[s]) ? loader->classes[s] :
-                                                                                    top_place(loader, "classes"),
+                                loader_warning(loader,
+                                               is_set(loader->classes[s]) ? loader->classes[s]
+                                                                          : top_place(loader, "classes"),
                                                "classes: sensitivity %s, criticality %s allows a longer interval than "
-                                               "the class below it", level_name((enum level)s), level_name((enum level)c));
+                                               "the class below it",
+                                               level_name((enum level)s), level_name((enum level)c));
                 }
 }
 
@@ -280,13 +297,15 @@ static void check_top(struct loader *loader) {
         if (!is_id(config->gateway_id))
                 loader_problem(loader, top_place(loader, "gateway_id"),
                                "gateway_id must be 1 to 64 of A-Z a-z 0-9 . _ : -%s",
-                               is_set(top_place(loader, "gateway_id")) ? "" :
-                               "; it has no default here because the machine has no id (machine-id(5))");
+                               is_set(top_place(loader, "gateway_id"))
+                                       ? ""
+                                       : "; it has no default here because the machine has no id (machine-id(5))");
         for (size_t i = 0; i < config->listen_count; i++)
                 if (!is_address_and_port(config->listen[i]))
                         loader_problem(loader, top_place(loader, "listen"),
                                        "listen is \"%s\"; allowed is an address with a port, such as "
-                                       "\"[::]:5684\" or \"192.0.2.1:5684\"", config->listen[i]);
+                                       "\"[::]:5684\" or \"192.0.2.1:5684\"",
+                                       config->listen[i]);
         if (config->listen_count > 1)
                 loader_problem(loader, top_place(loader, "listen"),
                                "listen names %zu addresses; one is taken (\"[::]:5684\" hears IPv4 too)",
@@ -311,8 +330,8 @@ static void check_file(struct loader *loader, const char *key, const char *path,
         else if (access(path, R_OK) < 0)
                 loader_warning(loader, place, "%s: %s cannot be read: %s", key, path, strerror(errno));
         else if (is_secret && (st.st_mode & 077) != 0)
-                loader_warning(loader, place, "%s: %s may be used by others than its owner (mode %03o); use 0600",
-                               key, path, (unsigned)st.st_mode & 0777U);
+                loader_warning(loader, place, "%s: %s may be used by others than its owner (mode %03o); use 0600", key,
+                               path, (unsigned)st.st_mode & 0777U);
 }
 
 static bool is_https_url(const char *url) {
@@ -330,8 +349,10 @@ static void check_north(struct loader *loader) {
                 loader_problem(loader, north_place(loader, "url"), "url must begin with https:// and name a host");
         if (north->retry_min_sec > north->retry_max_sec && is_north_sound(loader, "retry_min") &&
             is_north_sound(loader, "retry_max"))
-                loader_problem(loader, north_place(loader, is_set(loader->north[key_index(&north_keys, "retry_min")]) ?
-                                                                   "retry_min" : "retry_max"),
+                loader_problem(loader,
+                               north_place(loader, is_set(loader->north[key_index(&north_keys, "retry_min")])
+                                                           ? "retry_min"
+                                                           : "retry_max"),
                                "retry_min is longer than retry_max");
         if (has_certificate != has_key && is_north_sound(loader, "client_certificate") &&
             is_north_sound(loader, "client_key"))

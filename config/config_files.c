@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define FILE_BYTES_MAX (1024 * 1024)
-#define SOURCES_MAX ELEMENTS(((struct loader *)NULL)->files)
+#define SOURCES_MAX    ELEMENTS(((struct loader *)NULL)->files)
 
 /* A snapshot begins with these bytes and their NUL. Then, for each text: the sizes of its name (with its
  * NUL) and of itself, the name, the text. Both ends are the same executable on the same machine. */
@@ -135,8 +135,8 @@ static int sources_load(const struct sources *sources, struct config **ret, stru
                         continue;
                 }
                 loader.files[loader.file_count] = source->name;
-                loader_problem(&loader, (struct place){ .file = (unsigned)loader.file_count++ },
-                               "cannot be read: %s", strerror(-source->error));
+                loader_problem(&loader, (struct place){ .file = (unsigned)loader.file_count++ }, "cannot be read: %s",
+                               strerror(-source->error));
                 if (error == 0)
                         error = i == 0 ? source->error : -EINVAL;
         }
@@ -235,8 +235,7 @@ static int snapshot_parse(struct bytes all, struct sources *ret) {
                         return -EBADMSG;
                 memcpy(&entry, head.data, sizeof entry);
                 if (entry.name_size == 0 || !take(&all, entry.name_size, &name) ||
-                    memchr(name.data, 0, name.size) != name.data + name.size - 1 ||
-                    !take(&all, entry.text_size, &text))
+                    memchr(name.data, 0, name.size) != name.data + name.size - 1 || !take(&all, entry.text_size, &text))
                         return -EBADMSG;
                 source = source_add(ret, (const char *)name.data);
                 if (!source)

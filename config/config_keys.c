@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-#define DAY INT64_C(86400)
+#define DAY  INT64_C(86400)
 #define YEAR INT64_C(31557600)
 /* No schedule needs more; and sums of a few spans stay far from overflow. */
 #define LONGEST (100 * YEAR)
@@ -25,12 +25,18 @@ static const char *const sandbox_names[] = { "required", "weak", NULL };
 static const char *const verifier_names[] = { "none", "collector", NULL };
 
 #define AT(type, member) offsetof(struct type, member), sizeof(((struct type *)NULL)->member)
-#define TEXT_KEY(type, name, member) { name, KEY_TEXT, AT(type, member), 0, 0, NULL }
-#define SPAN_KEY(type, name, member, least, most) { name, KEY_SPAN, AT(type, member), least, most, NULL }
-#define SIZE_KEY(type, name, member, least, most) { name, KEY_SIZE, AT(type, member), least, most, NULL }
-#define COUNT_KEY(type, name, member, least, most) { name, KEY_COUNT, AT(type, member), least, most, NULL }
-#define CHOICE_KEY(type, name, member, names) { name, KEY_CHOICE, AT(type, member), 0, 0, names }
-#define GROUP_KEY(name) { name, KEY_GROUP, 0, 0, 0, 0, NULL }
+#define TEXT_KEY(type, name, member)                                                                                   \
+        { name, KEY_TEXT, AT(type, member), 0, 0, NULL }
+#define SPAN_KEY(type, name, member, least, most)                                                                      \
+        { name, KEY_SPAN, AT(type, member), least, most, NULL }
+#define SIZE_KEY(type, name, member, least, most)                                                                      \
+        { name, KEY_SIZE, AT(type, member), least, most, NULL }
+#define COUNT_KEY(type, name, member, least, most)                                                                     \
+        { name, KEY_COUNT, AT(type, member), least, most, NULL }
+#define CHOICE_KEY(type, name, member, names)                                                                          \
+        { name, KEY_CHOICE, AT(type, member), 0, 0, names }
+#define GROUP_KEY(name)                                                                                                \
+        { name, KEY_GROUP, 0, 0, 0, 0, NULL }
 
 static const struct key top_list[] = {
         TEXT_KEY(config, "gateway_id", gateway_id),
@@ -139,8 +145,7 @@ void key_allowed_text(const struct key *key, char *to, size_t to_size) {
         case KEY_CHOICE:
                 for (size_t i = 0; key->choices[i] && used < to_size; i++)
                         used += (size_t)snprintf(to + used, to_size - used, "%s\"%s\"",
-                                                 i == 0 ? "" : (key->choices[i + 1] ? ", " : " or "),
-                                                 key->choices[i]);
+                                                 i == 0 ? "" : (key->choices[i + 1] ? ", " : " or "), key->choices[i]);
                 break;
         case KEY_SHARE:
                 snprintf(to, to_size, "a number, 0.0 to 0.5");

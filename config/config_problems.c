@@ -8,8 +8,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-static _printf_(4, 0) void problem_add(struct loader *loader, struct place place, bool is_warning,
-                                       const char *format, va_list arguments) {
+static _printf_(4, 0) void problem_add(struct loader *loader, struct place place, bool is_warning, const char *format,
+                                       va_list arguments) {
         struct problem_entry *grown;
         char text[512];
 
@@ -23,7 +23,9 @@ static _printf_(4, 0) void problem_add(struct loader *loader, struct place place
                 oom();
         loader->problems = grown;
         grown[loader->problem_count++] = (struct problem_entry){
-                .place = place, .is_warning = is_warning, .text = xstrdup(text),
+                .place = place,
+                .is_warning = is_warning,
+                .text = xstrdup(text),
         };
 }
 
@@ -107,11 +109,10 @@ void loader_unknown(struct loader *loader, struct place place, const char *what,
         for (size_t i = 0; words[i] && used < sizeof list; i++)
                 used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i == 0 ? "" : ", ", words[i]);
         if (meant)
-                loader_problem(loader, place, "%s %s is unknown; did you mean \"%s\"?", what,
-                               shown(word, word_shown), meant);
+                loader_problem(loader, place, "%s %s is unknown; did you mean \"%s\"?", what, shown(word, word_shown),
+                               meant);
         else
-                loader_problem(loader, place, "%s %s is unknown; allowed are %s", what,
-                               shown(word, word_shown), list);
+                loader_problem(loader, place, "%s %s is unknown; allowed are %s", what, shown(word, word_shown), list);
 }
 
 static int compare_entries(const void *a, const void *b) {

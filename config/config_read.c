@@ -14,8 +14,7 @@ static bool is_torn(const config_setting_t *setting) {
         return config_setting_type(setting) == CONFIG_TYPE_NONE;
 }
 
-static void unknown_key(const struct reading *reading, const config_setting_t *setting,
-                        const struct key_table *table) {
+static void unknown_key(const struct reading *reading, const config_setting_t *setting, const struct key_table *table) {
         const char *names[KEYS_MAX + 1] = { NULL }, *name = config_setting_name(setting);
         char what[64];
 
@@ -70,8 +69,7 @@ static void read_listen(const struct reading *reading, config_setting_t *setting
                         config->listen_count++;
                 else
                         loader_problem(reading->loader, place_of(reading, element),
-                                       "listen takes up to %zu texts such as \"[::]:5684\"",
-                                       ELEMENTS(config->listen));
+                                       "listen takes up to %zu texts such as \"[::]:5684\"", ELEMENTS(config->listen));
         }
         if (count == 0)
                 loader_problem(reading->loader, place_of(reading, setting),
@@ -123,8 +121,8 @@ static void read_classes(const struct reading *reading, config_setting_t *settin
                 while (rows[s] && strcmp(rows[s], name ? name : "") != 0)
                         s++;
                 if (!rows[s]) {
-                        loader_unknown(reading->loader, place_of(reading, row), "row of classes",
-                                       name ? name : "", rows);
+                        loader_unknown(reading->loader, place_of(reading, row), "row of classes", name ? name : "",
+                                       rows);
                         continue;
                 }
                 errors = reading->loader->error_count;
@@ -250,8 +248,8 @@ static void read_profile(const struct reading *reading, config_setting_t *group)
                                loader->profiles[index].place.line);
                 return;
         }
-        read_group(reading, group, &profile_keys, &loader->config->profiles[index],
-                   loader->profiles[index].keys, read_profile_special, index);
+        read_group(reading, group, &profile_keys, &loader->config->profiles[index], loader->profiles[index].keys,
+                   read_profile_special, index);
 }
 
 static void read_profiles(const struct reading *reading, config_setting_t *setting) {
@@ -299,8 +297,8 @@ static bool text_is_fit(const struct reading *reading, struct bytes text) {
                 }
                 if (text.data[i] == '\n')
                         place.line++;
-                is_line_start = text.data[i] == '\n' ||
-                                (is_line_start && (text.data[i] == ' ' || text.data[i] == '\t'));
+                is_line_start =
+                        text.data[i] == '\n' || (is_line_start && (text.data[i] == ' ' || text.data[i] == '\t'));
         }
         return true;
 }
@@ -314,7 +312,8 @@ static void syntax_problem(const struct reading *reading, const config_t *tree) 
         else
                 loader_problem(reading->loader, place,
                                "%s; texts and time spans stand in double quotes, "
-                               "groups in { }, lists in ( ), and a setting ends with ;", what ? what : "syntax error");
+                               "groups in { }, lists in ( ), and a setting ends with ;",
+                               what ? what : "syntax error");
 }
 
 void loader_read(struct loader *loader, const char *file, struct bytes text) {

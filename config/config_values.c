@@ -32,8 +32,8 @@ static void wrong_value(const struct reading *reading, const config_setting_t *s
         default:
                 snprintf(given, sizeof given, "a group or list");
         }
-        loader_problem(reading->loader, place_of(reading, setting), "%s is %s; allowed is %s", key->name,
-                       given, allowed);
+        loader_problem(reading->loader, place_of(reading, setting), "%s is %s; allowed is %s", key->name, given,
+                       allowed);
 }
 
 static bool is_number(const config_setting_t *setting) {
@@ -132,8 +132,8 @@ bool read_text(const config_setting_t *setting, size_t size, char *to) {
         return true;
 }
 
-static bool read_choice(const struct reading *reading, const config_setting_t *setting,
-                        const struct key *key, void *to) {
+static bool read_choice(const struct reading *reading, const config_setting_t *setting, const struct key *key,
+                        void *to) {
         const char *text = config_setting_get_string(setting);
 
         if (!text)
@@ -147,8 +147,7 @@ static bool read_choice(const struct reading *reading, const config_setting_t *s
         return true; /* reported, with a better guess than wrong_value() has */
 }
 
-void read_value(const struct reading *reading, const config_setting_t *setting,
-                       const struct key *key, void *base) {
+void read_value(const struct reading *reading, const config_setting_t *setting, const struct key *key, void *base) {
         void *to = (uint8_t *)base + key->offset;
         bool ok = false;
 

@@ -10,8 +10,8 @@
 #include <inttypes.h>
 
 #define USEC_PER_SEC INT64_C(1000000)
-#define MONTH_SEC INT64_C(2629800) /* 30.4375 days, as systemd.time(7) counts */
-#define YEAR_SEC INT64_C(31557600) /* 365.25 days, likewise */
+#define MONTH_SEC    INT64_C(2629800)  /* 30.4375 days, as systemd.time(7) counts */
+#define YEAR_SEC     INT64_C(31557600) /* 365.25 days, likewise */
 
 struct unit {
         const char *name;
@@ -38,12 +38,12 @@ static const struct unit units[] = {
         { "weeks", 7 * 86400 * USEC_PER_SEC },
         { "week", 7 * 86400 * USEC_PER_SEC },
         { "w", 7 * 86400 * USEC_PER_SEC },
-        { "months", MONTH_SEC * USEC_PER_SEC },
-        { "month", MONTH_SEC * USEC_PER_SEC },
-        { "M", MONTH_SEC * USEC_PER_SEC },
-        { "years", YEAR_SEC * USEC_PER_SEC },
-        { "year", YEAR_SEC * USEC_PER_SEC },
-        { "y", YEAR_SEC * USEC_PER_SEC },
+        { "months", MONTH_SEC *USEC_PER_SEC },
+        { "month", MONTH_SEC *USEC_PER_SEC },
+        { "M", MONTH_SEC *USEC_PER_SEC },
+        { "years", YEAR_SEC *USEC_PER_SEC },
+        { "year", YEAR_SEC *USEC_PER_SEC },
+        { "y", YEAR_SEC *USEC_PER_SEC },
         { "msec", 1000 },
         { "ms", 1000 },
         { "usec", 1 },
@@ -91,8 +91,7 @@ static int number_take(const char **text, int64_t *before, int64_t *part, int64_
         if (!is_digit(*p))
                 return -EINVAL;
         for (; is_digit(*p); p++)
-                if (__builtin_mul_overflow(*before, 10, before) ||
-                    __builtin_add_overflow(*before, *p - '0', before))
+                if (__builtin_mul_overflow(*before, 10, before) || __builtin_add_overflow(*before, *p - '0', before))
                         return -ERANGE;
         if (*p == '.') {
                 if (!is_digit(*++p))
@@ -166,7 +165,7 @@ void timespan_format(int64_t seconds, char *to) {
                 if (count == 0)
                         continue;
                 left %= parts[i].seconds;
-                used += (size_t)snprintf(to + used, 64 - used, "%s%" PRIu64 "%s",
-                                         used == 0 ? sign : " ", count, parts[i].name);
+                used += (size_t)snprintf(to + used, 64 - used, "%s%" PRIu64 "%s", used == 0 ? sign : " ", count,
+                                         parts[i].name);
         }
 }

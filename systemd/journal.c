@@ -17,7 +17,7 @@
 #include <systemd/sd-journal.h>
 
 #define LINE_MAX_BYTES 1024
-#define FIELDS_MAX 16
+#define FIELDS_MAX     16
 
 /* Set once by journal_open(), before there is anything to say: which role speaks, and to whom. */
 static struct {
@@ -80,7 +80,7 @@ static void line_write(struct buffer *line) {
 
         buffer_append(line, TEXT("\n"));
         n = write(STDERR_FILENO, line->data, line->size); /* in one piece: several roles share it */
-        (void)n; /* nobody left to tell */
+        (void)n;                                          /* nobody left to tell */
         buffer_free(line);
 }
 

@@ -11,15 +11,15 @@
 #include <stdlib.h>
 
 #define REMEMBERED_MAX 1024
-#define BUCKETS 1024
-#define NOTHING UINT16_MAX
+#define BUCKETS        1024
+#define NOTHING        UINT16_MAX
 
 struct remembered {
-        struct event event;     /* as last written */
+        struct event event; /* as last written */
         uint64_t written_usec;
-        uint64_t repeated;      /* counted since */
+        uint64_t repeated; /* counted since */
         uint16_t next_in_bucket;
-        uint16_t older, newer;  /* by written_usec */
+        uint16_t older, newer; /* by written_usec */
 };
 
 struct journal_throttle {

@@ -18,7 +18,8 @@ const char *__lsan_default_suppressions(void) {
 
 static void check_profile(const struct config *config, const struct profile *p) {
         assert(config_profile(config, p->name) == p);
-        assert(p->rotate_every_sec >= 1 && p->rotate_every_sec <= config->class_limit_sec[p->sensitivity][p->criticality]);
+        assert(p->rotate_every_sec >= 1 &&
+               p->rotate_every_sec <= config->class_limit_sec[p->sensitivity][p->criticality]);
         assert(p->grace_sec >= 0 && p->rotate_every_sec + p->grace_sec < p->max_age_sec);
         assert(p->jitter >= 0 && p->jitter <= 0.5);
         assert(p->psk_bytes >= 16 && p->psk_bytes <= 64);

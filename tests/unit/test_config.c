@@ -240,24 +240,23 @@ static void the_gateway_id_defaults_to_one_derived_from_the_machine(void **state
 }
 
 static void one_run_names_every_mistake_at_its_line(void **state) {
-        _cleanup_(load_end) struct load load = load_text(
-                "listen = \"5684\";\n"
-                "stoer = \"/x\";\n"
-                "sandbox = \"weka\";\n"
-                "max_sessions = \"many\";\n"
-                "max_body = \"1T\";\n"
-                "north = { verifier = \"collector\";\n"
-                "  url = \"http://x\";\n"
-                "  timeout = \"2fortnights\"; };\n"
-                "profiles = ( { name = \"a b\"; },\n"
-                "  { name = \"x\";\n"
-                "    rotate_evry = \"3d\";\n"
-                "    block_size = 100;\n"
-                "    jitter = 0.6;\n"
-                "    text_grant = 1;\n"
-                "    references = ( { digest = \"sha-256:00\"; },\n"
-                "                   { } );\n"
-                "    psk_bytes = 15; } );\n");
+        _cleanup_(load_end) struct load load = load_text("listen = \"5684\";\n"
+                                                         "stoer = \"/x\";\n"
+                                                         "sandbox = \"weka\";\n"
+                                                         "max_sessions = \"many\";\n"
+                                                         "max_body = \"1T\";\n"
+                                                         "north = { verifier = \"collector\";\n"
+                                                         "  url = \"http://x\";\n"
+                                                         "  timeout = \"2fortnights\"; };\n"
+                                                         "profiles = ( { name = \"a b\"; },\n"
+                                                         "  { name = \"x\";\n"
+                                                         "    rotate_evry = \"3d\";\n"
+                                                         "    block_size = 100;\n"
+                                                         "    jitter = 0.6;\n"
+                                                         "    text_grant = 1;\n"
+                                                         "    references = ( { digest = \"sha-256:00\"; },\n"
+                                                         "                   { } );\n"
+                                                         "    psk_bytes = 15; } );\n");
         static const char *const expected[] = {
                 "f:1: listen is \"5684\"; allowed is an address with a port",
                 "f:2: key of the configuration \"stoer\" is unknown; did you mean \"store\"?",
@@ -302,9 +301,10 @@ static void a_syntax_error_is_named_with_the_mistakes_before_it(void **state) {
 
 static void a_schedule_beyond_its_class_is_refused(void **state) {
         (void)state;
-        assert_profile_refused("rotate_every = \"31d\"; sensitivity = \"high\"; criticality = \"high\";",
-                               "f:2: profile \"p\": rotate_every is 31d; its class (sensitivity high, criticality high) "
-                               "allows at most 30d");
+        assert_profile_refused(
+                "rotate_every = \"31d\"; sensitivity = \"high\"; criticality = \"high\";",
+                "f:2: profile \"p\": rotate_every is 31d; its class (sensitivity high, criticality high) "
+                "allows at most 30d");
         assert_profile_refused("rotate_every = \"181d\";", "allows at most 180d");
         /* The default interval is held against the class too. */
         assert_refused("classes = { high = [ \"9d\", \"8d\", \"7d\" ]; };\n"
@@ -314,9 +314,9 @@ static void a_schedule_beyond_its_class_is_refused(void **state) {
 }
 
 static void the_table_of_classes_is_the_operators(void **state) {
-        _cleanup_(load_end) struct load load = load_text(
-                "classes = { low = [ \"3y\", \"2y\", \"1y\" ]; };\n"
-                "profiles = ( { name = \"p\"; sensitivity = \"low\"; criticality = \"low\"; rotate_every = \"1000d\"; } );");
+        _cleanup_(load_end) struct load load = load_text("classes = { low = [ \"3y\", \"2y\", \"1y\" ]; };\n"
+                                                         "profiles = ( { name = \"p\"; sensitivity = \"low\"; "
+                                                         "criticality = \"low\"; rotate_every = \"1000d\"; } );");
 
         (void)state;
         assert_int_equal(load.result, 0);
@@ -380,7 +380,8 @@ static void reference_values_are_read(void **state) {
                 "{ swname = \"fw\"; swversion = \"1.2\"; },"
                 "{ digest = \"sha-256:00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF\"; },"
                 "{ digest = \"sha-384:"
-                "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\"; });");
+                "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\"; "
+                "});");
         const struct profile *p;
 
         (void)state;
@@ -419,9 +420,11 @@ static void names_of_profiles_are_checked(void **state) {
 
 static void addresses_to_listen_on_are_checked(void **state) {
         static const char *const good[] = { "[::]:5684", "0.0.0.0:1", "192.0.2.1:65535", "[2001:db8::1]:5684" };
-        static const char *const bad[] = { "", "5684", ":5684", "::5684", "localhost:5684", "192.0.2.1", "192.0.2.1:0",
-                                           "192.0.2.1:65536", "192.0.2.1:x", "192.0.2.1:-1", "[::]", "[::1:5684", "[]:5684",
-                                           "[192.0.2.1]:5684", "192.0.2.1: 5" };
+        static const char *const bad[] = {
+                "",          "5684",        ":5684",           "::5684",           "localhost:5684",
+                "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:x",      "192.0.2.1:-1",
+                "[::]",      "[::1:5684",   "[]:5684",         "[192.0.2.1]:5684", "192.0.2.1: 5"
+        };
         char text[256];
 
         (void)state;
@@ -484,8 +487,9 @@ static void paths_are_absolute_and_fit(void **state) {
 }
 
 static void sizes_take_units(void **state) {
-        _cleanup_(load_end) struct load load = load_text("max_body = \"64KiB\"; backlog_size = \"2G\"; audit_keep = 0;\n"
-                                                         "profiles = ( { name = \"p\"; } );");
+        _cleanup_(load_end) struct load load =
+                load_text("max_body = \"64KiB\"; backlog_size = \"2G\"; audit_keep = 0;\n"
+                          "profiles = ( { name = \"p\"; } );");
 
         (void)state;
         assert_int_equal(load.result, 0);
@@ -565,18 +569,18 @@ static void file_write(const char *path, const char *text) {
 static void drop_ins_replace_single_keys_in_order_of_name(void **state) {
         const char *folder = *state;
 
-        file_write(in(folder, "gatewayd.conf"),
-                   "max_sessions = 10; max_body = \"2K\";\n"
-                   "north = { batch = 7; timeout = \"9s\"; };\n"
-                   "profiles = ( { name = \"p\"; rotate_every = \"20d\"; grace = \"2d\";\n"
-                   "  references = ( { swname = \"a\"; }, { swname = \"b\"; } );\n"
-                   "  attestation = \"eat\"; attest_every = \"1d\"; } );");
+        file_write(in(folder, "gatewayd.conf"), "max_sessions = 10; max_body = \"2K\";\n"
+                                                "north = { batch = 7; timeout = \"9s\"; };\n"
+                                                "profiles = ( { name = \"p\"; rotate_every = \"20d\"; grace = \"2d\";\n"
+                                                "  references = ( { swname = \"a\"; }, { swname = \"b\"; } );\n"
+                                                "  attestation = \"eat\"; attest_every = \"1d\"; } );");
         assert_int_equal(mkdir(in(folder, "conf.d"), 0755), 0);
         file_write(in(folder, "conf.d/20-later.conf"), "max_sessions = 30; north = { batch = 8; };\n"
                                                        "profiles = ( { name = \"p\"; grace = \"3d\"; } );");
-        file_write(in(folder, "conf.d/10-earlier.conf"), "max_sessions = 20; profiles = (\n"
-                                                         "{ name = \"p\"; grace = \"4d\"; references = ( { swname = \"c\"; } ); },\n"
-                                                         "{ name = \"q\"; } );");
+        file_write(in(folder, "conf.d/10-earlier.conf"),
+                   "max_sessions = 20; profiles = (\n"
+                   "{ name = \"p\"; grace = \"4d\"; references = ( { swname = \"c\"; } ); },\n"
+                   "{ name = \"q\"; } );");
         file_write(in(folder, "conf.d/30-not-taken.conf.bak"), "rubbish");
         file_write(in(folder, "conf.d/.hidden.conf"), "rubbish");
 
@@ -689,8 +693,8 @@ static void what_is_no_snapshot_is_refused(void **state) {
                 const char *rest;
                 size_t rest_size;
         } bad[] = {
-                { 2, 1, "a\0", 2 },      { 0, 0, "", 0 },        { 3, 0, "a\0b", 3 },
-                { 2, 0, "ab", 2 },       { 0xffffffff, 0, "", 0 }, { 2, 0xffffffff, "a\0", 2 },
+                { 2, 1, "a\0", 2 },  { 0, 0, "", 0 },          { 3, 0, "a\0b", 3 },
+                { 2, 0, "ab", 2 },   { 0xffffffff, 0, "", 0 }, { 2, 0xffffffff, "a\0", 2 },
                 { 2, 0, "a\0+", 3 },
         };
         const char *folder = *state;
@@ -762,7 +766,8 @@ int main(void) {
                 cmocka_unit_test(sizes_take_units),
                 cmocka_unit_test(other_files_are_not_drawn_in_and_zero_bytes_not_cut_at),
                 cmocka_unit_test(rubbish_does_not_flood),
-                cmocka_unit_test_setup_teardown(drop_ins_replace_single_keys_in_order_of_name, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(drop_ins_replace_single_keys_in_order_of_name, folder_make,
+                                                folder_remove),
                 cmocka_unit_test_setup_teardown(a_mistake_in_a_drop_in_names_that_file, folder_make, folder_remove),
                 cmocka_unit_test_setup_teardown(files_that_cannot_be_read_are_named, folder_make, folder_remove),
                 cmocka_unit_test_setup_teardown(a_snapshot_outlives_its_files, folder_make, folder_remove),

@@ -175,24 +175,29 @@ static void every_event_is_in_the_catalog_and_nothing_else(void **state) {
 /* ---- to journald, to standard error -------------------------------------------------------------- */
 
 static void an_event_reaches_journald_with_its_fields(void **state) {
-        struct event event = { .kind = EVENT_CREDENTIAL_CONFLICT, .device = "sensor-1", .profile = "sensor",
-                               .kid = "k7m2", .peer = "[::1]:5", .reason = "old key" };
+        struct event event = { .kind = EVENT_CREDENTIAL_CONFLICT,
+                               .device = "sensor-1",
+                               .profile = "sensor",
+                               .kid = "k7m2",
+                               .peer = "[::1]:5",
+                               .reason = "old key" };
 
         (void)state;
         journal_event(&event);
-        assert_string_equal(sent_text(),
-                            "MESSAGE=Device sensor-1 came with key k7m2, whose successor was proven, from [::1]:5: old key.\n"
-                            "MESSAGE_ID=5d0c7b2a9b6f4a51a0d7f3a2c1e4001e\n"
-                            "PRIORITY=2\n"
-                            "SYSLOG_IDENTIFIER=gatewayd\n"
-                            "GATEWAYD_EVENT=credential-conflict\n"
-                            "GATEWAYD_ROLE=core\n"
-                            "GATEWAYD_DEVICE=sensor-1\n"
-                            "GATEWAYD_PROFILE=sensor\n"
-                            "GATEWAYD_KID=k7m2\n"
-                            "GATEWAYD_PEER=[::1]:5\n"
-                            "GATEWAYD_REASON=old key\n"
-                            "GATEWAYD_COUNT=1\n\n");
+        assert_string_equal(
+                sent_text(),
+                "MESSAGE=Device sensor-1 came with key k7m2, whose successor was proven, from [::1]:5: old key.\n"
+                "MESSAGE_ID=5d0c7b2a9b6f4a51a0d7f3a2c1e4001e\n"
+                "PRIORITY=2\n"
+                "SYSLOG_IDENTIFIER=gatewayd\n"
+                "GATEWAYD_EVENT=credential-conflict\n"
+                "GATEWAYD_ROLE=core\n"
+                "GATEWAYD_DEVICE=sensor-1\n"
+                "GATEWAYD_PROFILE=sensor\n"
+                "GATEWAYD_KID=k7m2\n"
+                "GATEWAYD_PEER=[::1]:5\n"
+                "GATEWAYD_REASON=old key\n"
+                "GATEWAYD_COUNT=1\n\n");
 }
 
 static void what_a_peer_sent_cannot_forge_a_line(void **state) {
@@ -215,7 +220,10 @@ static void opening_makes_the_way_out_before_the_sandbox_closes(void **state) {
 }
 
 static void say_event(void) {
-        struct event event = { .kind = EVENT_CREDENTIAL_ISSUED, .device = "sensor-1", .kid = "k7", .count = 2,
+        struct event event = { .kind = EVENT_CREDENTIAL_ISSUED,
+                               .device = "sensor-1",
+                               .kid = "k7",
+                               .count = 2,
                                .reason = "say \"hi\"\nnow" };
 
         journal_event(&event);
@@ -275,7 +283,8 @@ static void the_count_goes_out_when_the_window_ends(void **state) {
         assert_int_equal(sent_count, 0);
         journal_throttle_flush(throttle, 10 + WINDOW);
         assert_int_equal(sent_count, 1);
-        assert_non_null(strstr(sent_text(), "MESSAGE=Happened 4 more times, from a: handshake-refused, unknown identity.\n"));
+        assert_non_null(
+                strstr(sent_text(), "MESSAGE=Happened 4 more times, from a: handshake-refused, unknown identity.\n"));
         assert_non_null(strstr(sent_text(), "GATEWAYD_COUNT=4\n"));
         sent_forget();
         journal_throttle_flush(throttle, 10 + 5 * WINDOW);
@@ -386,8 +395,9 @@ static const char *manager_heard(int *fd) {
                 uint8_t space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
         } control;
         struct iovec vector = { text, sizeof text - 1 };
-        struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                                  .msg_controllen = sizeof control };
+        struct msghdr message = {
+                .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+        };
         ssize_t n = recvmsg(manager, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
         if (fd)

@@ -48,9 +48,11 @@ static void spans_are_read_as_systemd_writes_them(void **state) {
 }
 
 static void what_is_no_span_is_refused_and_changes_nothing(void **state) {
-        static const char *const bad[] = { "", " ", "d", "-1d", "+1", "1x", "1d foo", "1..5h", "1.h", ".5h", "1,5h",
-                                           "infinity", "0x10", "1D", "1H", "1e3", "30 d d", "1d;", "\n1d", "1.0000001s",
-                                           "1.00000000000000000000s" };
+        static const char *const bad[] = {
+                "",      " ",   "d",      "-1d",  "+1",       "1x",         "1d foo",
+                "1..5h", "1.h", ".5h",    "1,5h", "infinity", "0x10",       "1D",
+                "1H",    "1e3", "30 d d", "1d;",  "\n1d",     "1.0000001s", "1.00000000000000000000s"
+        };
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(bad); i++) {
@@ -87,9 +89,9 @@ static void spans_are_written_short(void **state) {
                 int64_t seconds;
                 const char *text;
         } spans[] = {
-                { 0, "0s" },          { 1, "1s" },           { 90, "1min 30s" },     { 5400, "1h 30min" },
-                { 86400, "1d" },      { 2592000, "30d" },    { 90061, "1d 1h 1min 1s" }, { 2629800, "1month" },
-                { 31557600, "1y" },   { 157788000, "5y" },   { 366 * 86400, "366d" }, { -90, "-1min 30s" },
+                { 0, "0s" },        { 1, "1s" },         { 90, "1min 30s" },         { 5400, "1h 30min" },
+                { 86400, "1d" },    { 2592000, "30d" },  { 90061, "1d 1h 1min 1s" }, { 2629800, "1month" },
+                { 31557600, "1y" }, { 157788000, "5y" }, { 366 * 86400, "366d" },    { -90, "-1min 30s" },
         };
         char text[64];
 
