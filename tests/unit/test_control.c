@@ -60,11 +60,21 @@ static struct turn *bench_turn(void *userdata, const char *actor) {
         return &bench->f->turn;
 }
 
+/* The actor's name was lent for the turn. */
+static void end_turn(struct bench *bench, bool is_kept) {
+        if (is_kept)
+                fixture_commit(bench->f);
+        else {
+                store_rollback(bench->f->store);
+                turn_clear(&bench->f->turn);
+        }
+        bench->f->turn.actor = "test";
+}
+
 static void bench_rollback(void *userdata) {
         struct bench *bench = userdata;
 
-        store_rollback(bench->f->store);
-        turn_clear(&bench->f->turn);
+        end_turn(bench, false);
         bench->rollbacks++;
 }
 
@@ -72,12 +82,11 @@ static void bench_commit_then(void *userdata, void (*done)(void *arg, int error)
         struct bench *bench = userdata;
 
         if (bench->commit_error != 0) {
-                store_rollback(bench->f->store);
-                turn_clear(&bench->f->turn);
+                end_turn(bench, false);
                 done(arg, bench->commit_error);
                 return;
         }
-        fixture_commit(bench->f);
+        end_turn(bench, true);
         if (!bench->is_held) {
                 done(arg, 0);
                 return;
