@@ -681,20 +681,20 @@ static void tell_whether_this_sqlite_needs_the_rule(void **state) {
         go_on();
         pthread_join(thread, NULL);
         /* The checkpointer has noted the old -wal's end as backfilled; so this never gets into the file. */
-        sqlite3_exec(writer, "UPDATE t SET b = randomblob(300) WHERE id % 7 = 0", NULL, NULL, NULL);
+        sqlite3_exec(writer, "UPDATE t SET b = x'6d61726b' WHERE id = 350", NULL, NULL, NULL);
         sqlite3_wal_checkpoint_v2(writer, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         sqlite3_close(writer);
         sqlite3_close(checkpointer);
         pausing_off();
 
         assert_int_equal(sqlite3_open(place->path, &writer), SQLITE_OK);
-        is_whole = sqlite3_prepare_v2(writer, "PRAGMA integrity_check", -1, &statement, NULL) == SQLITE_OK &&
-                   sqlite3_step(statement) == SQLITE_ROW &&
-                   strcmp((const char *)sqlite3_column_text(statement, 0), "ok") == 0;
+        is_whole = sqlite3_prepare_v2(writer, "SELECT 1 FROM t NOT INDEXED WHERE id = 350 AND b = x'6d61726b'", -1,
+                                      &statement, NULL) == SQLITE_OK &&
+                   sqlite3_step(statement) == SQLITE_ROW;
         sqlite3_finalize(statement);
         sqlite3_close(writer);
-        print_message("SQLite %s: two checkpointers and the pause leave the file %s\n", sqlite3_libversion(),
-                      is_whole ? "whole" : "corrupt; the rule is needed");
+        print_message("SQLite %s: two checkpointers and the pause %s\n", sqlite3_libversion(),
+                      is_whole ? "lose nothing" : "lose a committed change: the rule is needed");
         sem_destroy(&happened);
         sem_destroy(&pause_over);
 }

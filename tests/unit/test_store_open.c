@@ -314,7 +314,7 @@ static void damage_in_any_page_is_refused_or_harmless(void **state) {
 
         store_here(place, NULL, 0);
         for (int i = 0; i < 300; i++) {
-                char id[16], kid[16];
+                char id[24], kid[24];
 
                 snprintf(id, sizeof id, "device-%d", i);
                 snprintf(kid, sizeof kid, "kid-%d", i);
