@@ -317,31 +317,28 @@ static bool profiles_are_kept(struct core *core, struct config *config) {
         return device_each(core->store, NULL, SIZE_MAX, profile_is_kept, config) >= 0;
 }
 
-static void reload(struct core *core) {
+static void reload(struct core *core, int fd) {
         struct config_problems problems = { 0 };
         struct config *config = NULL;
-        char reason[160] = "";
         uint8_t taken;
-        int r;
 
-        r = config_load(core->config_path, &config, &problems);
-        if (r < 0)
-                snprintf(reason, sizeof reason, "%s", problems.count > 0 ? problems.lines[0] : strerror(-r));
-        else if (!profiles_are_kept(core, config)) {
-                snprintf(reason, sizeof reason, "devices in the registry use a profile that the new file does not have");
+        /* The supervisor has found it good; what it cannot know is which profiles are in use. */
+        if (config_load_descriptor(fd, &config, &problems) >= 0 && !profiles_are_kept(core, config)) {
+                tell(core, EVENT_CONFIG_REFUSED, "devices in the registry use a profile that the new file does not have");
                 config = config_free(config);
         }
+        close(fd);
         config_problems_free(&problems);
         taken = config != NULL;
         if (taken) {
                 config_free(core->config);
                 core->config = config;
                 core->turn.config = config;
+                core->custodian.gateway_id = config->gateway_id;
                 core->is_rescheduling = true;
                 core->reschedule_after[0] = 0;
-                tell(core, EVENT_CONFIG_RELOADED, "%s", core->config_path);
-        } else
-                tell(core, EVENT_CONFIG_REFUSED, "%s", reason);
+                tell(core, EVENT_CONFIG_RELOADED, "%zu profiles", config->profile_count);
+        }
         role_tell(&core->process, FRAME_RELOADED, BYTES(&taken, 1));
 }
 
@@ -352,8 +349,8 @@ static int on_frame(void *userdata, struct frame *frame) {
         struct message_setup peer;
         int r = -EBADMSG;
 
-        if (frame->type == FRAME_RELOAD) {
-                reload(core);
+        if (frame->type == FRAME_RELOAD && frame->descriptor_count == 1) {
+                reload(core, frame->descriptors[0]);
                 return 0;
         }
         if (frame->type == FRAME_PEER && message_read_setup(frame->body, &peer) == 0) {
@@ -384,23 +381,12 @@ static int refuse(struct core *core, enum event_kind kind, const struct problem 
         return ROLE_EXIT_REFUSED;
 }
 
-static int open_config(struct core *core) {
-        struct config_problems problems = { 0 };
-        int r = config_load(core->config_path, &core->config, &problems);
-
-        for (size_t i = 0; r < 0 && i < problems.count; i++)
-                journal_line(3, "%s", problems.lines[i]);
-        config_problems_free(&problems);
-        return r;
-}
-
 static int lock_in(struct core *core, struct problem *problem) {
-        char store[PATH_MAX], configuration[PATH_MAX], runtime[PATH_MAX];
-        const struct sandbox_paths paths = { .store = store, .configuration = configuration, .runtime = runtime };
+        char store[PATH_MAX], runtime[PATH_MAX];
+        const struct sandbox_paths paths = { .store = store, .runtime = runtime };
         int r;
 
         path_folder(core->config->store_path, store, sizeof store);
-        path_folder(core->config_path, configuration, sizeof configuration);
         path_folder(core->config->control_path, runtime, sizeof runtime);
         r = sandbox_enter(ROLE_CORE, &paths, core->config->sandbox, problem);
         core->is_sandbox_weak = r == 1;
@@ -445,8 +431,8 @@ static int set_up(struct core *core) {
         struct problem problem = { 0 };
         int r;
 
-        if (open_config(core) < 0)
-                return ROLE_EXIT_REFUSED;
+        core->config = core->process.config;
+        core->process.config = NULL;
         if (sealing_key_load(core->config->store_path, &key, &core->is_sealing_key_file, &problem) < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
         if (core_control_attach(core, &problem) < 0)
@@ -489,12 +475,11 @@ static void tear_down(struct core *core) {
         role_end(&core->process);
 }
 
-int core_main(const char *config_path) {
+int core_main(void) {
         struct core *core = xcalloc(1, sizeof *core);
         int r;
 
         journal_open("core");
-        core->config_path = config_path;
         core->quality_told = CLOCK_UNKNOWN;
         core->started_usec = core_monotonic_usec();
         core->sessions = session_table_new();

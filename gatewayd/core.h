@@ -36,7 +36,6 @@ struct core_link {
 
 struct core {
         struct role_process process;
-        const char *config_path;
         struct config *config;
         struct store *store;
         struct clock clock;

@@ -42,21 +42,21 @@ static int check(const char *path) {
 static int run(const char *path) {
         struct config_problems problems = { 0 };
         struct config *config = NULL;
-        int r = config_load(path, &config, &problems);
+        int fd = -1, r = config_load_snapshot(path, &fd, &config, &problems);
 
         for (size_t i = 0; i < problems.count; i++)
                 fprintf(stderr, "%s\n", problems.lines[i]);
         config_problems_free(&problems);
-        return r < 0 ? ROLE_EXIT_REFUSED : supervise(path, config);
+        return r < 0 ? ROLE_EXIT_REFUSED : supervise(path, config, fd);
 }
 
-static int run_role(const char *name, const char *path) {
+static int run_role(const char *name) {
         if (strcmp(name, role_name(ROLE_CORE)) == 0)
-                return core_main(path);
+                return core_main();
         if (strcmp(name, role_name(ROLE_SOUTH)) == 0)
-                return south_main(path);
+                return south_main();
         if (strcmp(name, role_name(ROLE_NORTH)) == 0)
-                return north_main(path);
+                return north_main();
         fprintf(stderr, "gatewayd: no role is called %s\n", name);
         return EXIT_FAILURE;
 }
@@ -94,5 +94,5 @@ int main(int argc, char **argv) {
                 fprintf(stderr, "gatewayd: %s: no argument is expected here. Try `gatewayd --help`.\n", argv[optind]);
                 return 2;
         }
-        return role ? run_role(role, config) : run(config);
+        return role ? run_role(role) : run(config);
 }

@@ -17,7 +17,7 @@ enum frame_type {
         FRAME_PING,        /* supervisor → role; empty */
         FRAME_PONG,        /* role → supervisor; empty */
         FRAME_STOP,        /* supervisor → role: end in order; empty */
-        FRAME_RELOAD,      /* supervisor → core: read the configuration again; empty */
+        FRAME_RELOAD,      /* supervisor → core: a new configuration, as one descriptor; empty */
         FRAME_RELOADED,    /* core → supervisor: u8 1 taken, 0 refused */
         FRAME_STATUS_LINE, /* core → supervisor: text for the service manager */
         FRAME_PEER,        /* supervisor → core: a new south or north; descriptors; struct message_setup */
@@ -57,7 +57,8 @@ enum role {
 #define ROLE_COUNT 4
 const char *role_name(enum role role);
 
-/* Descriptors by role. south: lookup, exchange, UDP socket. north: core link.
+/* Descriptors by role, the configuration (config_load_descriptor()) always last. core: none more. south:
+ * lookup, exchange, UDP socket. north: core link.
  * As FRAME_PEER to core: south's lookup and exchange ends, or north's end. */
 struct message_setup {
         enum role role;      /* of the receiver; in FRAME_PEER: of the peer */

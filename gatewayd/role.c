@@ -18,14 +18,23 @@
 
 static int take_setup(void *userdata, struct frame *frame) {
         struct role_process *process = userdata;
+        struct config_problems problems = { 0 };
         struct message_setup setup;
+        int r;
 
         if (frame->type != FRAME_SETUP || message_read_setup(frame->body, &setup) < 0 || setup.role != process->role)
                 return -EBADMSG;
         process->generation = setup.generation;
         process->descriptor_count = frame->descriptor_count;
         memcpy(process->descriptors, frame->descriptors, sizeof process->descriptors);
-        return 0;
+        if (process->descriptor_count == 0)
+                return -EBADMSG;
+        /* The last one is the configuration in force: whatever has become of the file since. */
+        process->descriptor_count--;
+        r = config_load_descriptor(process->descriptors[process->descriptor_count], &process->config, &problems);
+        close(process->descriptors[process->descriptor_count]);
+        config_problems_free(&problems);
+        return r;
 }
 
 static int on_frame(void *userdata, struct frame *frame) {
@@ -114,4 +123,5 @@ void role_end(struct role_process *process) {
         process->watch = link_watch_free(process->watch);
         process->supervisor = link_free(process->supervisor);
         process->event = sd_event_unref(process->event);
+        process->config = config_free(process->config);
 }

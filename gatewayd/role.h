@@ -6,6 +6,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "config/config.h"
 #include "gatewayd/link_event.h"
 #include "gatewayd/messages.h"
 
@@ -21,7 +22,9 @@ struct role_process {
         sd_event *event;
         struct link *supervisor;
         struct link_watch *watch;
-        /* Descriptors of FRAME_SETUP; the role takes what it uses by setting it to -1 here. */
+        struct config *config; /* in force when the role was started */
+        /* Descriptors of FRAME_SETUP but the configuration's; the role takes what it uses by setting it to -1
+         * here. */
         int descriptors[LINK_DESCRIPTORS_MAX];
         size_t descriptor_count;
 
@@ -30,7 +33,7 @@ struct role_process {
         int (*frame)(void *userdata, struct frame *frame);      /* any other frame; NULL: none expected */
 };
 
-/* Opens the link, waits for FRAME_SETUP, makes the event loop. Returns 0 or -errno. */
+/* Opens the link, waits for FRAME_SETUP, takes the configuration, makes the event loop. 0 or -errno. */
 int role_start(struct role_process *process, enum role role);
 /* Says READY and runs the loop. Returns the exit status. */
 int role_run(struct role_process *process);
@@ -39,6 +42,6 @@ void role_end(struct role_process *process);
 void role_tell(struct role_process *process, uint8_t type, struct bytes body);
 
 /* The roles' main functions: set up, lock in, run. They return the exit status. */
-int core_main(const char *config_path);  /* core.c */
-int south_main(const char *config_path); /* role_south.c */
-int north_main(const char *config_path); /* role_north.c */
+int core_main(void);  /* core.c */
+int south_main(void); /* role_south.c */
+int north_main(void); /* role_north.c */

@@ -35,7 +35,8 @@ static uint16_t upstream_port(const char *url) {
         return colon && colon < end ? (uint16_t)strtoul(colon + 1, NULL, 10) : 443;
 }
 
-static int set_up(struct north_role *role, const struct config *config, struct problem *problem) {
+static int set_up(struct north_role *role, struct problem *problem) {
+        const struct config *config = role->process.config;
         const struct sandbox_paths paths = { .upstream_port = upstream_port(config->north.url) };
         struct role_process *process = &role->process;
         int link = process->descriptors[0];
@@ -48,22 +49,16 @@ static int set_up(struct north_role *role, const struct config *config, struct p
         return r < 0 ? r : sandbox_enter(ROLE_NORTH, &paths, config->sandbox, problem);
 }
 
-int north_main(const char *config_path) {
-        _cleanup_(config_freep) struct config *config = NULL;
+int north_main(void) {
         struct north_role role = { .process = { .stop = on_stop } };
-        struct config_problems problems = { 0 };
         struct problem problem = { 0 };
         int r;
 
         journal_open("north");
         role.process.userdata = &role;
-        r = config_load(config_path, &config, &problems);
-        config_problems_free(&problems);
-        if (r < 0)
-                return ROLE_EXIT_REFUSED; /* core has said why */
         r = role_start(&role.process, ROLE_NORTH);
         if (r >= 0)
-                r = set_up(&role, config, &problem);
+                r = set_up(&role, &problem);
         if (r < 0) {
                 journal_line(3, "north: %s: %s", problem.title, problem.code ? problem.detail : strerror(-r));
                 r = EXIT_FAILURE;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "coap/south.h"
-#include "config/config.h"
 #include "gatewayd/role.h"
 #include "gatewayd/sandbox.h"
 #include "systemd/journal.h"
@@ -23,7 +22,8 @@ static void on_stop(void *userdata) {
         (void)sd_event_exit(role->process.event, EXIT_SUCCESS);
 }
 
-static int set_up(struct south_role *role, const struct config *config, struct problem *problem) {
+static int set_up(struct south_role *role, struct problem *problem) {
+        const struct config *config = role->process.config;
         struct south_settings settings = south_settings_default;
         struct role_process *process = &role->process;
         const struct sandbox_paths paths = { 0 };
@@ -41,22 +41,16 @@ static int set_up(struct south_role *role, const struct config *config, struct p
         return sandbox_enter(ROLE_SOUTH, &paths, config->sandbox, problem);
 }
 
-int south_main(const char *config_path) {
-        _cleanup_(config_freep) struct config *config = NULL;
+int south_main(void) {
         struct south_role role = { .process = { .stop = on_stop } };
-        struct config_problems problems = { 0 };
         struct problem problem = { 0 };
         int r;
 
         journal_open("south");
         role.process.userdata = &role;
-        r = config_load(config_path, &config, &problems);
-        config_problems_free(&problems);
-        if (r < 0)
-                return ROLE_EXIT_REFUSED; /* core has said why */
         r = role_start(&role.process, ROLE_SOUTH);
         if (r >= 0)
-                r = set_up(&role, config, &problem);
+                r = set_up(&role, &problem);
         if (r < 0) {
                 journal_line(3, "south: %s: %s", problem.title, problem.code ? problem.detail : strerror(-r));
                 r = EXIT_FAILURE;

@@ -23,9 +23,8 @@ int spawn_prepare(void) {
 
 extern char **environ;
 
-static _Noreturn void become(enum role role, const char *config_path, int link, pid_t parent) {
-        char *const arguments[] = { (char *)"gatewayd", (char *)"--role", (char *)role_name(role),
-                                    (char *)"--config", (char *)config_path, NULL };
+static _Noreturn void become(enum role role, int link, pid_t parent) {
+        char *const arguments[] = { (char *)"gatewayd", (char *)"--role", (char *)role_name(role), NULL };
         sigset_t none;
 
         sigemptyset(&none);
@@ -42,7 +41,7 @@ static _Noreturn void become(enum role role, const char *config_path, int link, 
         _exit(EXIT_FAILURE);
 }
 
-pid_t spawn_role(enum role role, const char *config_path, int *ret_link) {
+pid_t spawn_role(enum role role, int *ret_link) {
         pid_t parent = getpid(), pid;
         int pair[2];
 
@@ -50,7 +49,7 @@ pid_t spawn_role(enum role role, const char *config_path, int *ret_link) {
                 return -errno;
         pid = fork();
         if (pid == 0)
-                become(role, config_path, pair[1], parent);
+                become(role, pair[1], parent);
         close(pair[1]);
         if (pid < 0) {
                 int error = -errno;

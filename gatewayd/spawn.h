@@ -12,4 +12,4 @@
 int spawn_prepare(void);
 
 /* Starts `role`; `*ret_link` is the supervisor's end of its link. Returns the pid or -errno. */
-pid_t spawn_role(enum role role, const char *config_path, int *ret_link);
+pid_t spawn_role(enum role role, int *ret_link);

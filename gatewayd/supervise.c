@@ -50,7 +50,11 @@ struct supervised {
 
 struct supervisor {
         const char *config_path;
-        struct config *config;
+        struct config *config; /* in force */
+        int config_fd;
+        struct config *offered; /* core is asked whether it takes it; NULL: none */
+        int offered_fd;
+        bool is_reload_wanted; /* another SIGHUP came meanwhile */
         sd_event *event;
         int udp;
         struct supervised roles[ROLE_COUNT];
@@ -121,7 +125,7 @@ static int connect_south(struct supervisor *s) {
                 return -errno;
         }
         send_setup(core, FRAME_PEER, ROLE_SOUTH, south->generation, (int[]){ lookup[0], exchange[0] }, 2);
-        send_setup(south, FRAME_SETUP, ROLE_SOUTH, south->generation, (int[]){ lookup[1], exchange[1], s->udp }, 3);
+        send_setup(south, FRAME_SETUP, ROLE_SOUTH, south->generation, (int[]){ lookup[1], exchange[1], s->udp, s->config_fd }, 4);
         close(lookup[0]);
         close(lookup[1]);
         close(exchange[0]);
@@ -136,7 +140,7 @@ static int connect_north(struct supervisor *s) {
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         send_setup(core, FRAME_PEER, ROLE_NORTH, north->generation, pair, 1);
-        send_setup(north, FRAME_SETUP, ROLE_NORTH, north->generation, pair + 1, 1);
+        send_setup(north, FRAME_SETUP, ROLE_NORTH, north->generation, (int[]){ pair[1], s->config_fd }, 2);
         close(pair[0]);
         close(pair[1]);
         return 0;
@@ -173,7 +177,7 @@ static int start_role(struct supervised *r) {
         int link = -1, error = 0;
         pid_t pid;
 
-        pid = spawn_role(r->role, s->config_path, &link);
+        pid = spawn_role(r->role, &link);
         if (pid < 0)
                 return pid;
         r->pid = pid;
@@ -185,7 +189,7 @@ static int start_role(struct supervised *r) {
         if (error < 0)
                 return error;
         if (r->role == ROLE_CORE)
-                send_setup(r, FRAME_SETUP, ROLE_CORE, r->generation, NULL, 0);
+                send_setup(r, FRAME_SETUP, ROLE_CORE, r->generation, &s->config_fd, 1);
         else
                 error = r->role == ROLE_SOUTH ? connect_south(s) : connect_north(s);
         return error;
@@ -340,6 +344,8 @@ static void on_ready(struct supervised *r) {
 
         r->is_ready = true;
         tell(EVENT_ROLE_STARTED, 1, "%s", role_name(r->role));
+        if (r->role == ROLE_CORE && s->offered)
+                send_to(r, FRAME_RELOAD, BYTES(NULL, 0), &s->offered_fd, 1);
         if (r->role == ROLE_CORE) {
                 for (enum role role = ROLE_SOUTH; role <= ROLE_NORTH; role++)
                         if (!is_running(s, role))
@@ -360,21 +366,52 @@ static bool needs_restart(const struct config *a, const struct config *b) {
                strcmp(a->gateway_id, b->gateway_id) != 0;
 }
 
-static void on_reloaded(struct supervisor *s, struct bytes body) {
-        struct config_problems problems = { 0 };
-        struct config *config = NULL;
+static void offer_none(struct supervisor *s) {
+        s->offered = config_free(s->offered);
+        if (s->offered_fd >= 0)
+                close(s->offered_fd);
+        s->offered_fd = -1;
+}
 
-        if (body.size == 1 && body.data[0] == 1 && config_load(s->config_path, &config, &problems) >= 0) {
-                if (needs_restart(s->config, config))
+/* Reads the file anew and offers it to core, which knows whether it can be taken. */
+static void reload(struct supervisor *s) {
+        struct config_problems problems = { 0 };
+
+        s->is_reload_wanted = s->offered != NULL;
+        if (s->offered)
+                return; /* when core has answered about the one before */
+        (void)service_reloading();
+        if (config_load_snapshot(s->config_path, &s->offered_fd, &s->offered, &problems) < 0) {
+                for (size_t i = 0; i < problems.count; i++)
+                        journal_line(3, "%s", problems.lines[i]);
+                tell(EVENT_CONFIG_REFUSED, 1, "%s", problems.count > 0 ? problems.lines[0] : s->config_path);
+                (void)service_ready("serving devices");
+        } else if (s->roles[ROLE_CORE].is_ready)
+                send_to(&s->roles[ROLE_CORE], FRAME_RELOAD, BYTES(NULL, 0), &s->offered_fd, 1);
+        config_problems_free(&problems);
+}
+
+/* Core has answered. One that ended before it could is followed by one that is asked again. */
+static void reloaded(struct supervisor *s, bool is_taken) {
+        if (!s->offered)
+                return;
+        if (is_taken) {
+                if (needs_restart(s->config, s->offered))
                         journal_line(4, "gateway_id, listen, store, control, sandbox, max_sessions or max_body changed: "
                                         "these take effect at the next restart");
                 config_free(s->config);
-                s->config = config;
+                close(s->config_fd);
+                s->config = s->offered;
+                s->config_fd = s->offered_fd;
+                s->offered = NULL;
+                s->offered_fd = -1;
                 /* North keeps nothing: a new one reads the new section, its client key and its anchors. */
                 send_to(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
         }
-        config_problems_free(&problems);
+        offer_none(s);
         (void)service_ready("serving devices");
+        if (s->is_reload_wanted)
+                reload(s);
 }
 
 static int on_frame(void *userdata, struct frame *frame) {
@@ -395,7 +432,7 @@ static int on_frame(void *userdata, struct frame *frame) {
                         (void)service_status(line);
                 return 0;
         case FRAME_RELOADED:
-                on_reloaded(r->supervisor, frame->body);
+                reloaded(r->supervisor, frame->body.size == 1 && frame->body.data[0] == 1);
                 return 0;
         default:
                 return -EBADMSG;
@@ -453,11 +490,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
                 stop_all(s, EXIT_SUCCESS);
                 return 0;
         }
-        (void)service_reloading();
-        if (s->roles[ROLE_CORE].is_ready)
-                send_to(&s->roles[ROLE_CORE], FRAME_RELOAD, BYTES(NULL, 0), NULL, 0);
-        else
-                (void)service_ready("serving devices"); /* the core that is being started reads the new file anyway */
+        reload(s);
         return 0;
 }
 
@@ -513,8 +546,9 @@ static int set_up(struct supervisor *s, struct problem *problem) {
         return sandbox_enter(ROLE_SUPERVISOR, &paths, s->config->sandbox, problem);
 }
 
-int supervise(const char *config_path, struct config *config) {
-        struct supervisor s = { .config_path = config_path, .config = config, .udp = -1 };
+int supervise(const char *config_path, struct config *config, int config_fd) {
+        struct supervisor s = { .config_path = config_path, .config = config, .config_fd = config_fd,
+                                .offered_fd = -1, .udp = -1 };
         struct problem problem = { 0 };
 
         journal_open("supervisor");
@@ -538,6 +572,8 @@ int supervise(const char *config_path, struct config *config) {
         sd_event_unref(s.event);
         if (s.udp >= 0)
                 close(s.udp);
+        offer_none(&s);
+        close(s.config_fd);
         config_free(s.config);
         return s.status;
 }

@@ -7,6 +7,8 @@
 
 #include "config/config.h"
 
-/* Runs until told to stop. Returns the exit status of the service: 0 after an orderly stop,
+/* Takes over `config` and `config_fd`, a snapshot of it (config_load_snapshot()): every role that is started
+ * gets the configuration in force, whatever has become of the file since.
+ * Runs until told to stop. Returns the exit status of the service: 0 after an orderly stop,
  * ROLE_EXIT_REFUSED where a role will not run until a person has changed something. */
-int supervise(const char *config_path, struct config *config);
+int supervise(const char *config_path, struct config *config, int config_fd);

@@ -96,6 +96,19 @@ class Daemon(unittest.TestCase):
             g.process.send_signal(signal.SIGHUP)
             g.wait_event("config-reloaded", mark)
 
+    def test_a_role_started_after_a_refused_reload_gets_the_configuration_in_force(self):
+        with Gateway() as g:
+            g.add_device("d1")
+            with open(g.config_path, "w") as f:
+                f.write("rubbish")
+            mark = g.mark()
+            g.process.send_signal(signal.SIGHUP)
+            g.wait_event("config-refused", mark)
+            os.kill(g.role_pid("core"), signal.SIGKILL)
+            for role in ROLES:
+                g.wait_event("role-started", mark, reason=role)
+            self.assertEqual(g.coap("get", "me", "d1", "factory-key-0123")[0], "2.05")
+
     def test_a_reload_that_takes_away_a_profile_in_use_is_refused(self):
         with Gateway() as g:
             g.add_device("d1", profile="texty")
