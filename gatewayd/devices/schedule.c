@@ -251,8 +251,9 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
 
         if (ret->attest_in_sec <= 0)
                 ret->due |= DUE_ATTEST;
-        /* /cred is closed to a quarantined device: its way out is evidence, or an operator. */
-        if (ret->rotate_in_sec <= 0 && device->standing != STANDING_QUARANTINED)
+        /* Where /cred is closed to the whole device, the way out is evidence, or an operator. */
+        if (ret->rotate_in_sec <= 0 && device->standing != STANDING_QUARANTINED &&
+            device->standing != STANDING_NEEDS_VISIT)
                 ret->due |= DUE_ROTATE;
         ret->due |= device->due & DUE_ANCHORS;
         return 0;
