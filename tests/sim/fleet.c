@@ -96,7 +96,7 @@ static bool loses_reply(struct sim_device *device, const uint8_t *data, size_t s
         device->books.lost_replies++;
         if (dice_roll(&device->dice) & 1) {
                 device->is_dead = true;
-                fleet_look(device->sim);
+                timers_set(&device->sim->timers, device, 0);
         }
         return true;
 }
@@ -114,14 +114,10 @@ static uint64_t deadline_of(const struct sim_device *device) {
         return wake < at ? wake : at;
 }
 
-/* Every event of one device comes by here: its deadline may be nearer than all others'. */
+/* Every event of one device comes by here. */
 static void note_wake(struct sim_device *device, uint64_t wake_at) {
-        uint64_t at;
-
         device->wake_at = wake_at == DEVICE_NEVER ? DEVICE_NEVER : device->powered_at + wake_at;
-        at = deadline_of(device);
-        if (at < device->sim->look_real)
-                device->sim->look_real = at;
+        timers_set(&device->sim->timers, device, deadline_of(device));
 }
 
 static void session_connected(void *user) {
@@ -210,6 +206,7 @@ void fleet_power(struct sim_device *device, bool is_on) {
         device->is_off = true;
         device->wake_at = DEVICE_NEVER;
         device->reboot_at = DEVICE_NEVER;
+        timers_set(&device->sim->timers, device, DEVICE_NEVER);
 }
 
 void fleet_factory_reset(struct sim_device *device) {
@@ -239,11 +236,11 @@ struct sim_device *fleet_find(struct sim *sim, const char *id) {
 /* ---- timers ---- */
 
 void fleet_look(struct sim *sim) {
-        sim->look_real = 0;
+        sim->looks_at_all = true;
 }
 
 static void count_settled(struct sim_device *device) {
-        bool is_settled = device->is_off || device_is_settled(&device->device);
+        bool is_settled = device->is_off ? device->reboot_at == DEVICE_NEVER : device_is_settled(&device->device);
 
         if (is_settled != device->is_settled)
                 device->sim->settled += is_settled ? 1U : (unsigned)-1;
@@ -252,13 +249,16 @@ static void count_settled(struct sim_device *device) {
                 device->books.ready_ms = real_ms() - device->sim->started_real + 1;
 }
 
-/* Runs what is due at one device; returns when it wants to be looked at again, in real_ms(). */
-static uint64_t run_device(struct sim_device *device) {
+/* Runs what is due at one device. */
+static void run_device(struct sim_device *device) {
         uint64_t now = device_ms(device);
 
+        if (device->is_off && now >= device->reboot_at)
+                power_up(device);
         if (device->is_off) {
                 count_settled(device);
-                return DEVICE_NEVER;
+                timers_set(&device->sim->timers, device, deadline_of(device));
+                return;
         }
         if (device->is_dead || now >= device->reboot_at)
                 fleet_reboot(device);
@@ -267,29 +267,30 @@ static uint64_t run_device(struct sim_device *device) {
         if (now >= device->wake_at)
                 note_wake(device, device_tick(&device->device));
         count_settled(device);
-        return deadline_of(device);
+        timers_set(&device->sim->timers, device, deadline_of(device));
 }
 
 int fleet_run_timers(struct sim *sim) {
-        uint64_t at, now = real_ms(), patience = sim->options.test_clock ? CLOCK_LOOK_MS : 1000;
+        uint64_t due, now = real_ms(), patience = sim->options.test_clock ? CLOCK_LOOK_MS : 1000;
         int64_t offset = test_clock_offset(&sim->clock);
         unsigned i;
 
         if (offset != sim->seen_offset) /* somebody else moved the clock */
-                sim->look_real = 0;
+                sim->looks_at_all = true;
         sim->seen_offset = offset;
-        if (sim->look_real <= now) {
-                sim->look_real = DEVICE_NEVER;
-                for (i = 0; i < sim->count; i++) {
-                        at = run_device(&sim->devices[i]);
-                        if (at < sim->look_real)
-                                sim->look_real = at;
-                }
+        if (sim->looks_at_all) {
+                sim->looks_at_all = false;
+                for (i = 0; i < sim->count; i++)
+                        run_device(&sim->devices[i]);
         }
+        /* Once round at most: sockets want their turn too. */
+        for (i = 0; i < sim->count && timers_first(&sim->timers)->due_real <= now; i++)
+                run_device(timers_first(&sim->timers));
+        due = timers_first(&sim->timers)->due_real;
         now = real_ms();
-        if (sim->look_real <= now)
+        if (sim->looks_at_all || due <= now)
                 return 0;
-        return (int)(sim->look_real - now > patience ? patience : sim->look_real - now);
+        return (int)(due - now > patience ? patience : due - now);
 }
 
 void fleet_readable(struct sim_device *device) {
@@ -347,6 +348,8 @@ int fleet_open(struct sim *sim) {
                 sim->devices[i].sim = sim;
                 sim->devices[i].number = i;
         }
+        if (timers_open(&sim->timers, sim->devices, sim->count) < 0)
+                return -ENOMEM;
         r = state_open(sim);
         if (r < 0)
                 return r;
@@ -364,7 +367,9 @@ void fleet_start(struct sim *sim) {
 
         sim->started_real = real_ms();
         for (i = 0; i < sim->count; i++)
-                power_up(&sim->devices[i]);
+                sim->devices[i].reboot_at =
+                        device_ms(&sim->devices[i]) + sim->options.ramp_sec * UINT64_C(1000) * i / sim->count;
+        fleet_look(sim);
 }
 
 void fleet_close(struct sim *sim) {
@@ -376,6 +381,7 @@ void fleet_close(struct sim *sim) {
                 attester_close(&sim->devices[i].attester);
                 books_free(&sim->devices[i].books);
         }
+        timers_close(&sim->timers);
         free(sim->devices);
         sim->devices = NULL;
 }

@@ -113,7 +113,7 @@ static int run(struct loop *loop) {
                         timeout = sooner(timeout, thief_deadline(sim->thief));
                 if (loop->control)
                         timeout = sooner(timeout, control_deadline(loop->control));
-                if (sim->look_real == 0)
+                if (sim->looks_at_all) /* a command wants it */
                         timeout = 0;
                 n = epoll_wait(sim->epoll, events, 64, timeout);
                 if (n < 0 && errno != EINTR)
@@ -190,11 +190,10 @@ int main(int argc, char **argv) {
                 return complain("epoll", NULL, -errno);
         if ((r = test_clock_open(&sim.clock, sim.options.test_clock)) < 0)
                 return complain("test clock", sim.options.test_clock, r);
-        if ((r = session_settings_init(&sim.session_settings, &sim.options)) < 0)
-                return 2; /* it has told why */
 
-        r = fleet_open(&sim);
-        if (r < 0) {
+        if (session_settings_init(&sim.session_settings, &sim.options) < 0) {
+                status = 2; /* it has told why */
+        } else if ((r = fleet_open(&sim)) < 0) {
                 complain("cannot set up the fleet", sim.options.state, r);
         } else if (sim.options.import_out && (r = identity_export(&sim, sim.options.import_out)) < 0) {
                 complain("cannot write", sim.options.import_out, r);

@@ -46,6 +46,7 @@ static const char help[] =
         "  --seed S                 repeats keys and chance; keys made with a seed are no secret\n"
         "\n"
         "Run\n"
+        "  --ramp SECONDS           the devices get their power one by one over this time (0)\n"
         "  --until-settled          ends once every device is ready and idle\n"
         "  --run-for SECONDS        ends then; without either: at SIGINT\n"
         "  --json FILE              writes the books as JSON (- for standard output)\n"
@@ -122,7 +123,7 @@ enum {
         OPTION_PROFILE, OPTION_PSK_FORM, OPTION_NO_ATTEST, OPTION_SOFTWARE, OPTION_MEASUREMENT, OPTION_POLL,
         OPTION_SLEEP, OPTION_TIME, OPTION_KEY_BYTES, OPTION_BLOCK_BYTES, OPTION_CIPHER, OPTION_ACK_TIMEOUT,
         OPTION_BACKOFF, OPTION_HANDSHAKE_TIMEOUT, OPTION_SPREAD, OPTION_LOSS, OPTION_LOST_REPLY,
-        OPTION_REBOOT_EVERY, OPTION_SEED, OPTION_UNTIL_SETTLED, OPTION_RUN_FOR, OPTION_JSON, OPTION_CONTROL,
+        OPTION_REBOOT_EVERY, OPTION_SEED, OPTION_RAMP, OPTION_UNTIL_SETTLED, OPTION_RUN_FOR, OPTION_JSON, OPTION_CONTROL,
         OPTION_TEST_CLOCK, OPTION_VERBOSE, OPTION_HELP
 };
 
@@ -152,6 +153,7 @@ static const struct option long_options[] = {
         { "lost-reply", required_argument, NULL, OPTION_LOST_REPLY },
         { "reboot-every", required_argument, NULL, OPTION_REBOOT_EVERY },
         { "seed", required_argument, NULL, OPTION_SEED },
+        { "ramp", required_argument, NULL, OPTION_RAMP },
         { "until-settled", no_argument, NULL, OPTION_UNTIL_SETTLED },
         { "run-for", required_argument, NULL, OPTION_RUN_FOR },
         { "json", required_argument, NULL, OPTION_JSON },
@@ -221,6 +223,7 @@ static void take_run(struct sim_options *o, int option, char *value) {
                         fail("seed", value, "a number");
                 o->has_seed = true;
                 return;
+        case OPTION_RAMP: o->ramp_sec = number("ramp", value, 0, 86400); return;
         case OPTION_UNTIL_SETTLED: o->until_settled = true; return;
         case OPTION_RUN_FOR: o->run_for_sec = number("run-for", value, 1, 1000000000); return;
         case OPTION_JSON: o->json_out = value; return;

@@ -38,7 +38,7 @@ struct sim_options {
         bool has_seed;
         uint64_t seed;
         double loss, lost_reply; /* percent */
-        unsigned reboot_every_sec, run_for_sec, key_bytes;
+        unsigned reboot_every_sec, run_for_sec, ramp_sec, key_bytes;
         unsigned ack_timeout_ms, backoff_min_ms, backoff_max_ms, handshake_timeout_ms;
         uint16_t block_bytes;
         bool observes, sleeps, attests, wants_time, until_settled, control, spreads_addresses, write_only;
@@ -195,10 +195,24 @@ struct sim_device {
         bool has_been_provisioned; /* has had an operational key since its factory state */
         bool is_dead;          /* a power cut struck in the middle of a callback: reboot before anything else */
         uint64_t powered_at;   /* device time */
-        uint64_t reboot_at;    /* device time; DEVICE_NEVER */
+        uint64_t reboot_at;    /* device time, also when its power comes; DEVICE_NEVER */
         uint64_t wake_at;      /* device time: device_tick() */
+        uint64_t due_real;     /* real_ms(): timers.c */
+        unsigned heap_index;
         struct dice dice;
 };
+
+/* ---- timers.c ---- */
+
+struct timers {
+        struct sim_device **heap;
+        unsigned count;
+};
+int timers_open(struct timers *timers, struct sim_device *devices, unsigned count);
+void timers_close(struct timers *timers);
+/* When this device wants to be looked at, real_ms(). */
+void timers_set(struct timers *timers, struct sim_device *device, uint64_t due_real);
+struct sim_device *timers_first(const struct timers *timers);
 
 struct thief;
 
@@ -214,7 +228,8 @@ struct sim {
         int state; /* descriptor of the state file, or -1 */
         int epoll;
         uint64_t started_real;
-        uint64_t look_real; /* no timer is due before then: real_ms() */
+        struct timers timers;
+        bool looks_at_all; /* at the next turn: the clock was moved */
         int64_t seen_offset; /* of the test clock */
         struct thief *thief;
         bool is_stopping;
