@@ -75,6 +75,18 @@ DEFAULT_SUITES = "PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:@SECLEVEL=0"
 KEY = b"0123456789abcdef"
 
 
+def moved_clock(**variables):
+    """An environment in which preload/clock.c moves the clocks."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "preload", "clock.c")
+    library = os.path.join(BUILD, "system", "clock.so")
+    if not os.path.exists(library) or os.path.getmtime(library) < os.path.getmtime(source):
+        made = "%s.%d" % (library, os.getpid())
+        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", source, "-o", made], check=True)
+        os.rename(made, library)
+    return dict({"LD_PRELOAD": library,
+                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}, **variables)
+
+
 class Closed(Exception):
     """The session has ended; the text says how."""
 

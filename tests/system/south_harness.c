@@ -409,6 +409,8 @@ static void command(struct script *script, char *line) {
                 script->is_quiet = atoi(a);
         else if (strcmp(verb, "delay") == 0 && a)
                 script->lookup_delay_usec = strtoul(a, NULL, 10) * 1000;
+        else if (strcmp(verb, "clock") == 0)
+                printf("{\"event\":\"clock\",\"seconds\":%lld}\n", (long long)time(NULL));
         else if (strcmp(verb, "block") == 0 && a)
                 script->block_size = (uint16_t)atoi(a);
         printf("{\"event\":\"done\",\"verb\":\"%s\"}\n", verb);
@@ -535,10 +537,12 @@ static int run_south(int udp, int lookup, int exchange, const struct south_setti
         printf("{\"event\":\"ready\",\"port\":%u,\"pid\":%d}\n", ntohs(bound.sin6_port), getpid());
         fflush(stdout);
         r = sd_event_loop(event);
+        if (r != 0)
+                fprintf(stderr, "south: the loop ended with %d\n", r);
         south_stop(south);
         south_free(south);
         sd_event_unref(event);
-        return 0;
+        return r != 0;
 }
 
 int main(int argc, char **argv) {
