@@ -82,8 +82,8 @@ void monitor_line(const struct control_status *status, const struct monitor_fact
         unsigned long long records = facts->backlog.records;
         int size;
 
-        size = snprintf(to, to_size, "%llu devices (%llu operational), %llu sessions",
-                        (unsigned long long)facts->counts.total,
+        size = snprintf(to, to_size, "%llu %s (%llu operational), %llu sessions",
+                        (unsigned long long)facts->counts.total, facts->counts.total == 1 ? "device" : "devices",
                         (unsigned long long)facts->counts.by_standing[STANDING_OPERATIONAL],
                         (unsigned long long)status->sessions);
         if (status->has_north && size >= 0 && (size_t)size < to_size)

@@ -5,10 +5,13 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import threading
 import unittest
 
@@ -336,6 +339,88 @@ class Doctor(unittest.TestCase):
                                input="Q\n", capture_output=True, text=True, timeout=60)
             self.assertIn("PSK-AES128-CCM8", r.stdout)
             wait_for(lambda: "without forward secrecy: old" in g.ctl("doctor", check=False)[1], "the doctor to see it")
+
+
+BUS_CONFIG = """<busconfig>
+  <type>system</type><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
+  <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
+</busconfig>"""
+
+
+@unittest.skipUnless(shutil.which("dbus-daemon") and shutil.which("busctl"), "dbus-daemon or busctl is not installed")
+class SystemBus(unittest.TestCase):
+    """A bus of our own in place of the system's, whose policy lets everybody through."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="gatewayd-bus-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        os.chmod(self.folder, 0o755)
+        self.address = "unix:path=%s/bus" % self.folder
+        with open(self.folder + "/bus.conf", "w") as f:
+            f.write(BUS_CONFIG % (self.folder + "/bus"))
+        self.bus = subprocess.Popen(["dbus-daemon", "--config-file=%s/bus.conf" % self.folder, "--nofork", "--nopidfile"])
+        self.addCleanup(self.end_bus)
+        wait_for(lambda: os.path.exists(self.folder + "/bus"), "the bus")
+
+    def end_bus(self):
+        if self.bus.poll() is None:
+            self.bus.kill()
+        self.bus.wait()
+
+    def call(self, *words, prefix=()):
+        r = subprocess.run([*prefix, "busctl", "--address=" + self.address, "call", "org.gatewayd", "/org/gatewayd",
+                            "org.gatewayd.Manager1", *words], capture_output=True, text=True, timeout=60)
+        return r.returncode, r.stdout + r.stderr
+
+    def test_busctl_reaches_gatewayd_and_only_root_is_heard(self):
+        g = Gateway()
+        g.environment["DBUS_SYSTEM_BUS_ADDRESS"] = self.address
+        with g:
+            wait_for(lambda: self.call("Now")[0] == 0, "gatewayd's name on the bus")
+            self.assertEqual(self.call("AddDevice", "ssss", "b1", "plain", PSK, "")[0], 0)
+            _, rows = g.ctl("--json", "audit", "--device", "b1")
+            self.assertEqual(rows[0]["actor"], "uid %d" % os.getuid())
+            nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+            code, told = self.call("RemoveDevice", "s", "b1", prefix=nobody)
+            self.assertNotEqual(code, 0)
+            self.assertIn("only root", told)
+            self.assertEqual(g.ctl("device", "show", "b1")[0], 0)
+            # The bus is a convenience: its end is not gatewayd's.
+            core = g.role_pid("core")
+            self.end_bus()
+            self.assertEqual(g.ctl("status")[0], 0)
+            self.assertEqual(g.role_pid("core"), core)
+
+    def test_the_shipped_policy_lets_root_alone_through(self):
+        with open(os.path.join(ROOT, "systemd/org.gatewayd.conf")) as policy:
+            rules = policy.read()
+        default = rules[rules.index('<policy context="default">'):]
+        self.assertIn('<deny send_destination="org.gatewayd"/>', default)
+        self.assertRegex(rules, r'(?s)<policy user="root">\s*<allow send_destination="org.gatewayd"/>')
+
+
+class StatusLine(unittest.TestCase):
+    def lines_of(self, address, environment):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.bind(address)
+            s.settimeout(0.2)
+            g = Gateway()
+            g.environment["NOTIFY_SOCKET"] = environment
+            with g:
+                def look():
+                    try:
+                        return re.search(r"STATUS=(0 devices .*)", s.recv(4096).decode())
+                    except socket.timeout:
+                        return None
+                return wait_for(look, "the status line", 30).group(1)
+
+    def test_the_service_manager_is_told_how_the_gateway_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn("0 sessions", self.lines_of(folder + "/notify", folder + "/notify"))
+
+    def test_also_one_that_listens_on_an_abstract_socket(self):
+        name = "gatewayd-test-%d" % os.getpid()
+        self.assertIn("0 sessions", self.lines_of("\0" + name, "@" + name))
 
 
 class Crashes(unittest.TestCase):
