@@ -218,6 +218,19 @@ static MAYBE_UNUSED void assert_untouched(const struct place *place, const struc
         assert_memory_equal(now.digest, before->digest, sizeof now.digest);
 }
 
+/* Copies a whole file; nothing of an older target stays. */
+static MAYBE_UNUSED void copy_file(const char *from, const char *to) {
+        int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        char block[65536];
+        ssize_t n;
+
+        assert_true(in >= 0 && out >= 0);
+        while ((n = read(in, block, sizeof block)) > 0)
+                assert_int_equal(write(out, block, (size_t)n), n);
+        close(in);
+        close(out);
+}
+
 /* Statements run past the store, on its file. The store must be closed. */
 static MAYBE_UNUSED void tamper(const struct place *place, const char *sql) {
         sqlite3 *db;

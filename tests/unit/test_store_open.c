@@ -73,19 +73,6 @@ static void overwrite(const char *path, off_t offset, const void *with, size_t s
         close(fd);
 }
 
-/* Copies a whole file; the target's other bytes go. */
-static void copy(const char *from, const char *to) {
-        int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        char block[65536];
-        ssize_t n;
-
-        assert_true(in >= 0 && out >= 0);
-        while ((n = read(in, block, sizeof block)) > 0)
-                assert_int_equal(write(out, block, (size_t)n), n);
-        close(in);
-        close(out);
-}
-
 struct names {
         char wal[128], shm[128], good[128], good_wal[128];
 };
@@ -324,7 +311,7 @@ static void damage_in_any_page_is_refused_or_harmless(void **state) {
         }
         commit(place->store);
         place->store = store_close(place->store);
-        copy(place->path, names.good);
+        copy_file(place->path, names.good);
 
         pages = (int)(size_of(names.good) / 4096);
         assert_in_range(pages, 20, 10000);
@@ -335,7 +322,7 @@ static void damage_in_any_page_is_refused_or_harmless(void **state) {
                 int r;
 
                 memset(junk, 0x5a ^ page, sizeof junk);
-                copy(names.good, place->path);
+                copy_file(names.good, place->path);
                 unlink(names.wal);
                 unlink(names.shm);
                 overwrite(place->path, page * 4096, junk, sizeof junk);
@@ -360,11 +347,11 @@ static void a_wal_cut_anywhere_opens_up_to_there(void **state) {
         in_a_killed_process(make_without_closing, place);
         size = size_of(names.wal);
         assert_true(size > 4096);
-        copy(place->path, names.good);
-        copy(names.wal, names.good_wal);
+        copy_file(place->path, names.good);
+        copy_file(names.wal, names.good_wal);
         for (off_t cut = 0; cut <= size; cut += 1024) {
-                copy(names.good, place->path);
-                copy(names.good_wal, names.wal);
+                copy_file(names.good, place->path);
+                copy_file(names.good_wal, names.wal);
                 unlink(names.shm);
                 assert_int_equal(truncate(names.wal, cut), 0);
                 store_here(place, NULL, 0);
