@@ -2,6 +2,8 @@
 
 /* gatewayctl doctor: what deserves a person's attention, and what to do about it. It only looks. */
 
+#include "gatewayd/operator/gatewayctl_doctor.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,19 +12,6 @@
 
 #define NAMED_MAX 5
 #define SOON_SEC (7 * 86400)
-
-enum severity { NOTICE, WARNING, CRITICAL };
-
-struct finding {
-        enum severity severity;
-        char what[400];
-        const char *remedy;
-};
-
-struct findings {
-        struct finding list[40];
-        size_t count;
-};
 
 static void find(struct findings *findings, enum severity severity, const char *remedy, const char *format, ...)
         _printf_(4, 5);
@@ -227,6 +216,13 @@ static void look_at_devices(const struct value *devices, struct findings *findin
                 report_symptom(&symptoms[i], findings);
 }
 
+void doctor_examine(const struct value *status, const struct value *devices, struct findings *ret) {
+        ret->count = 0;
+        look_at_gateway(status, ret);
+        look_at_uplink(status, ret);
+        look_at_devices(devices, ret);
+}
+
 /* ---- telling ---- */
 
 static const char *severity_name(enum severity severity) {
@@ -272,7 +268,7 @@ static void tell_json(FILE *to, const struct findings *findings) {
 
 int command_doctor(struct client *client, int count, char **arguments) {
         static const struct device_filter all = { NULL, NULL, NULL };
-        struct findings findings = { .count = 0 };
+        struct findings findings;
         struct value answer, devices;
         bool is_bad = false;
         int r = take_arguments(count, arguments, NULL, 0, NULL, 0, 0, "");
@@ -281,12 +277,12 @@ int command_doctor(struct client *client, int count, char **arguments) {
                 return r;
         if (client_call(client, "Status", 1, &answer, "") < 0)
                 return EXIT_FAILED;
-        look_at_gateway(&answer.items[0], &findings);
-        look_at_uplink(&answer.items[0], &findings);
-        value_free(&answer);
-        if (client_devices(client, &all, &devices) < 0)
+        if (client_devices(client, &all, &devices) < 0) {
+                value_free(&answer);
                 return EXIT_FAILED;
-        look_at_devices(&devices, &findings);
+        }
+        doctor_examine(&answer.items[0], &devices, &findings);
+        value_free(&answer);
         value_free(&devices);
         if (client->is_json)
                 tell_json(client->screen.to, &findings);
