@@ -79,7 +79,7 @@ static bool begun_before_proof(struct core *core, const struct message_connected
         int64_t ago = m->begun_usec < now ? (int64_t)((now - m->begun_usec) / 1000000) : 0;
         struct credential credential;
 
-        if (credential_get(core->store, m->identity, &credential) < 0 || !moment_is_set(&credential.superseded))
+        if (identity_find(&core->turn, m->identity, &credential) < 0 || !moment_is_set(&credential.superseded))
                 return true;
         return core->turn.now.powered_sec - ago <= credential.superseded.powered_sec;
 }

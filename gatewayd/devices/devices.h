@@ -15,10 +15,14 @@
 int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
                  struct credential *ret, struct secret *ret_key, char *reason);
 
+/* The credential that an identity names, in any of its forms, whatever its state. -ENOENT. */
+int identity_find(struct turn *turn, struct bytes identity, struct credential *ret);
+
 /* A completed handshake: proves and activates a pre-active key (its siblings destroyed, predecessors
  * retiring, one transaction), confirms an active one at its second, and detects conflicts.
  * `begun_before_proof`: the handshake began before the successor of this key was proven.
- * Returns 0, or -EACCES when the credential no longer opens anything: the session must be evicted. */
+ * Makes a savepoint of its own, so the caller must have none open. Returns 0, or -EACCES when the
+ * credential no longer opens anything: the session must be evicted. Any error leaves no trace in the turn. */
 int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
                        bool begun_before_proof, struct identity *ret);
 

@@ -25,7 +25,7 @@ static _printf_(3, 4) int refuse(char *reason, int error, const char *format, ..
 
 /* One indexed read finds kids and device ids alike: a factory key's identity is its device's id, and no
  * kid ever equals one. The CBOR form holds a kid only. */
-static int find_credential(struct turn *turn, struct bytes identity, struct credential *ret) {
+int identity_find(struct turn *turn, struct bytes identity, struct credential *ret) {
         char kid[DEVICE_ID_MAX + 1];
         int r;
 
@@ -72,7 +72,7 @@ static int identify(struct turn *turn, struct bytes identity, bool has_forward_s
                     struct credential *ret_credential, const struct profile **ret_profile, char *reason) {
         int r;
 
-        r = find_credential(turn, identity, ret_credential);
+        r = identity_find(turn, identity, ret_credential);
         if (r == -ENOENT)
                 return refuse(reason, r, "unknown identity");
         if (r < 0)
@@ -108,8 +108,8 @@ int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secr
         return 0;
 }
 
-int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
-                       bool begun_before_proof, struct identity *ret) {
+static int connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
+                     struct identity *ret) {
         struct device *device = &ret->device;
         struct credential *credential = &ret->credential;
         int is_changed, r;
@@ -137,6 +137,24 @@ int identity_connected(struct turn *turn, struct bytes identity, bool has_forwar
         if (r < 0)
                 return r;
         return is_changed ? schedule_device(turn, device) : 0;
+}
+
+int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
+                       bool begun_before_proof, struct identity *ret) {
+        size_t mark = turn_mark(turn);
+        int r;
+
+        /* A proof is whole or has not happened: one half of it in the turn's commit would leave a device
+         * with siblings destroyed and no active key. */
+        r = store_savepoint(turn->store);
+        if (r < 0)
+                return r;
+        r = connected(turn, identity, has_forward_secrecy, begun_before_proof, ret);
+        if (r >= 0)
+                return store_savepoint_release(turn->store);
+        turn_rewind(turn, mark);
+        (void)store_savepoint_rollback(turn->store); /* its failure shows at the commit */
+        return r;
 }
 
 int identity_refresh(struct turn *turn, struct identity *identity, const struct moment *connected) {

@@ -33,6 +33,7 @@ static void an_identity_is_a_kid_a_device_id_or_a_kid_in_rfc_9202_form(void **st
         struct fixture *f = *state;
         char kid[ID_SIZE], reason[160];
         struct buffer cbor = { 0 };
+        struct credential found;
         struct secret key;
 
         fixture_add(f, "sensor-1", FIXTURE_PLAIN);
@@ -52,6 +53,8 @@ static void an_identity_is_a_kid_a_device_id_or_a_kid_in_rfc_9202_form(void **st
         cbor_put_uint(&cbor, 2);
         cbor_put_bytes(&cbor, bytes_of(kid));
         assert_int_equal(question(f, buffer_bytes(&cbor), true, &key, reason), 0);
+        assert_int_equal(identity_find(&f->turn, buffer_bytes(&cbor), &found), 0);
+        assert_string_equal(found.identity, kid);
         /* The form carries a kid: it is no other way to write a device id. */
         cbor.size -= KID_BYTES + 1;
         cbor_put_bytes(&cbor, TEXT("sensor-1"));
