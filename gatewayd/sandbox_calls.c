@@ -51,6 +51,9 @@ void filter_fill(struct filter *filter, enum role role) {
 
 #else
 
+/* Lists read better as paragraphs. */
+/* clang-format off */
+
 /* Descriptors that are open already, time, memory, threads' bookkeeping, the event loop. */
 static const char *const basic_calls[] = {
         "read", "readv", "write", "writev", "close", "lseek", "_llseek", "fstat", "fstat64", "dup", "fcntl", "fcntl64",
@@ -112,13 +115,14 @@ static const char *const setup_calls[] = {
         "sched_getscheduler", "sched_setscheduler", "sched_get_priority_max", "sched_get_priority_min", "getpriority",
         "getresuid", "getresgid", "getresuid32", "getresgid32", "tgkill", "tkill", "rt_sigpending", "rt_sigsuspend",
         "rt_sigtimedwait", "rt_sigtimedwait_time64", "bind", "listen", "mkdir", "mkdirat", "rmdir", "chmod",
-        "fchmodat", "fchownat", "chown", "chown32", "lchown", "link", "linkat", "symlink", "symlinkat", "truncate", "truncate64", "utimensat", "utimensat_time64",
-        "sync_file_range", "copy_file_range", "sendfile", "sendfile64", "memfd_create", "ioctl", "inotify_init1",
+        "fchmodat", "fchownat", "chown", "chown32", "lchown", "link", "linkat", "symlink", "symlinkat", "truncate",
+        "truncate64", "utimensat", "utimensat_time64", "sync_file_range", "copy_file_range", "sendfile", "sendfile64", "memfd_create", "ioctl", "inotify_init1",
         "inotify_add_watch", "inotify_rm_watch", "mlockall", "munlockall", "mincore", "msync", "getxattr",
         "fgetxattr", "lgetxattr", "name_to_handle_at", "sched_setaffinity", "eventfd", "epoll_create",
         "timer_create", "timer_settime", "timer_delete", "readahead",
         NULL,
 };
+/* clang-format on */
 
 static void allow(struct filter *filter, const char *const *names) {
         for (; *names; names++)

@@ -59,8 +59,7 @@ enum { SCOPE_ABSTRACT_UNIX = 1 << 0, SCOPE_SIGNAL = 1 << 1 };
 
 /* What a rule on something that is not a folder may hold. */
 #define FILE_ON_FILES (FILE_EXECUTE | FILE_WRITE | FILE_READ | FILE_TRUNCATE | FILE_IOCTL_DEV)
-#define FILE_CHANGE                                                                                        \
-        (FILE_READ | FILE_READ_DIR | FILE_WRITE | FILE_TRUNCATE | FILE_REMOVE | FILE_MAKE_REGULAR)
+#define FILE_CHANGE   (FILE_READ | FILE_READ_DIR | FILE_WRITE | FILE_TRUNCATE | FILE_REMOVE | FILE_MAKE_REGULAR)
 
 enum presence { OPTIONAL, NEEDED };
 
@@ -111,8 +110,7 @@ static int allow_path(struct wall *wall, const char *path, uint64_t allowed, enu
                 r = -errno;
         else if (!S_ISDIR(status.st_mode))
                 rule.allowed &= FILE_ON_FILES;
-        if (r == 0 && rule.allowed != 0 &&
-            syscall(SYS_landlock_add_rule, wall->fd, RULE_PATH_BENEATH, &rule, 0) < 0)
+        if (r == 0 && rule.allowed != 0 && syscall(SYS_landlock_add_rule, wall->fd, RULE_PATH_BENEATH, &rule, 0) < 0)
                 r = -errno;
         if (rule.parent >= 0)
                 close(rule.parent);
@@ -147,6 +145,7 @@ static int find_loader(struct dl_phdr_info *info, size_t size, void *userdata) {
         (void)size;
         for (size_t i = 0; i < info->dlpi_phnum; i++)
                 if (info->dlpi_phdr[i].p_type == PT_INTERP)
+                        /* NOLINTNEXTLINE(performance-no-int-to-ptr): the ELF header has a number */
                         *loader = (const char *)(uintptr_t)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
         return 1; /* the executable comes first; its libraries name no loader */
 }
@@ -203,8 +202,13 @@ static int allow_core(struct wall *wall, const struct sandbox_paths *paths) {
  * one that resolv.conf points into. Modules of the name service are loaded at first use. */
 static int allow_north(struct wall *wall, const struct sandbox_paths *paths) {
         static const char *const readable[] = {
-                "/etc", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/lib", "/usr/lib",
-                "/lib64", "/usr/lib64",
+                "/etc",
+                "/usr/share/ca-certificates",
+                "/usr/local/share/ca-certificates",
+                "/lib",
+                "/usr/lib",
+                "/lib64",
+                "/usr/lib64",
         };
         _cleanup_(freep) char *resolver = realpath("/etc/resolv.conf", NULL);
         char *end = resolver ? strrchr(resolver, '/') : NULL;
@@ -248,9 +252,9 @@ int landlock_enter(enum role role, const struct sandbox_paths *paths, int abi, s
         if (role == ROLE_NORTH && paths->upstream_port == 0)
                 wall.handled.net &= ~(uint64_t)NET_CONNECT_TCP;
         wall.fd = (int)syscall(SYS_landlock_create_ruleset, &wall.handled,
-                               abi >= 6   ? sizeof wall.handled :
-                               abi >= 4 ? offsetof(struct ruleset, scoped) :
-                                          offsetof(struct ruleset, net),
+                               abi >= 6   ? sizeof wall.handled
+                               : abi >= 4 ? offsetof(struct ruleset, scoped)
+                                          : offsetof(struct ruleset, net),
                                0);
         if (wall.fd < 0)
                 return problem_set(problem, 0, errno, "sandbox", "Landlock ruleset: %s", strerror(errno));

@@ -38,7 +38,7 @@ static void answer_enosys(void *context) {
 #elif defined(__riscv)
         at->uc_mcontext.__gregs[REG_A0] = (unsigned long)-ENOSYS;
 #else
-#error "say here which register holds the result of a system call"
+        _Static_assert(sizeof(ucontext_t) == 0, "say here which register holds the result of a system call");
 #endif
 }
 

@@ -41,8 +41,11 @@ void answer_section_close(struct answer *answer) {
 
 /* The length of the well-formed UTF-8 sequence at `p` (RFC 3629), or 0. */
 static size_t utf8_sequence(const uint8_t *p) {
-        size_t size = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
-                      p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+        size_t size = p[0] < 0x80                   ? 1
+                      : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                      : (p[0] & 0xf0) == 0xe0       ? 3
+                      : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                    : 0;
 
         for (size_t i = 1; i < size; i++)
                 if ((p[i] & 0xc0) != 0x80)

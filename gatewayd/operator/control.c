@@ -16,8 +16,8 @@
 
 #include "gatewayd/operator/methods.h"
 
-#define BUS_NAME "org.gatewayd"
-#define BUS_PATH "/org/gatewayd"
+#define BUS_NAME      "org.gatewayd"
+#define BUS_PATH      "/org/gatewayd"
 #define BUS_INTERFACE "org.gatewayd.Manager1"
 /* Operators, not devices: a handful. */
 #define CONNECTIONS_MAX 32
@@ -52,17 +52,20 @@ struct control {
 
 /* ---- one call ---- */
 
-static struct call *call_free(struct call *call) {
+static void call_release(struct call *call) {
+        sd_bus_message_unref(call->request);
+        sd_bus_message_unref(call->reply);
+        free(call);
+}
+
+static void call_free(struct call *call) {
         if (call->previous)
                 call->previous->next = call->next;
         else
                 call->control->calls = call->next;
         if (call->next)
                 call->next->previous = call->previous;
-        sd_bus_message_unref(call->request);
-        sd_bus_message_unref(call->reply);
-        free(call);
-        return NULL;
+        call_release(call);
 }
 
 static struct call *call_new(struct control *control, const struct method *method, sd_bus_message *request) {
@@ -140,8 +143,8 @@ static void call_run(struct call *call) {
         run.turn = backend->turn(backend->userdata, call->actor);
         r = run.turn ? call->method->run(&run) : -EBUSY;
         if (r >= 0 && run.answer.error < 0)
-                r = problem_set(&problem, CODE_INTERNAL, -run.answer.error, "answer", "the answer could not be written: %s",
-                                strerror(-run.answer.error));
+                r = problem_set(&problem, CODE_INTERNAL, -run.answer.error, "answer",
+                                "the answer could not be written: %s", strerror(-run.answer.error));
         if (r >= 0) {
                 backend->commit_then(backend->userdata, on_barrier, call);
                 return;
@@ -214,13 +217,20 @@ static int on_method(sd_bus_message *request, void *userdata, sd_bus_error *erro
 /* ---- the interface ---- */
 
 static const struct method methods[] = {
-        { "ImportDevices", method_import_devices }, { "AddDevice", method_add_device },
-        { "RemoveDevice", method_remove_device },   { "RevokeDevice", method_revoke_device },
-        { "ResetDevice", method_reset_device },     { "RotateDevice", method_rotate_device },
-        { "ReleaseDevice", method_release_device }, { "ListDevices", method_list_devices },
-        { "ShowDevice", method_show_device },       { "Status", method_status },
-        { "Audit", method_audit },                  { "VerifyAudit", method_verify_audit },
-        { "RelayNow", method_relay_now },           { "Now", method_now },
+        { "ImportDevices", method_import_devices },
+        { "AddDevice", method_add_device },
+        { "RemoveDevice", method_remove_device },
+        { "RevokeDevice", method_revoke_device },
+        { "ResetDevice", method_reset_device },
+        { "RotateDevice", method_rotate_device },
+        { "ReleaseDevice", method_release_device },
+        { "ListDevices", method_list_devices },
+        { "ShowDevice", method_show_device },
+        { "Status", method_status },
+        { "Audit", method_audit },
+        { "VerifyAudit", method_verify_audit },
+        { "RelayNow", method_relay_now },
+        { "Now", method_now },
 };
 
 static const struct method *method_find(const char *name) {
@@ -231,12 +241,13 @@ static const struct method *method_find(const char *name) {
 }
 
 /* Unprivileged as sd-bus sees it: who may ask is decided by the socket's mode, and on_uid() above. */
-#define METHOD(name, in, in_names, out, out_names) \
+#define METHOD(name, in, in_names, out, out_names)                                                                     \
         SD_BUS_METHOD_WITH_NAMES(name, in, in_names, out, out_names, on_method, SD_BUS_VTABLE_UNPRIVILEGED)
 #define N(name) SD_BUS_PARAM(name)
 
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
+        /* cppcheck-suppress unknownMacro ; SD_BUS_PARAM is sd-bus's */
         METHOD("ImportDevices", "sbb", N(text) N(is_json) N(dry_run), "uas", N(added) N(warnings)),
         METHOD("AddDevice", "ssss", N(id) N(profile) N(psk) N(attestation_key), "uas", N(added) N(warnings)),
         METHOD("RemoveDevice", "s", N(id), "b", N(changed)),
@@ -256,6 +267,11 @@ static const sd_bus_vtable vtable[] = {
 
 /* ---- connections ---- */
 
+static void connection_release(struct connection *connection) {
+        sd_bus_close_unref(connection->bus);
+        free(connection);
+}
+
 static void connection_free(struct connection *connection) {
         struct control *control = connection->control;
 
@@ -265,8 +281,7 @@ static void connection_free(struct connection *connection) {
                         control->connection_count--;
                         break;
                 }
-        sd_bus_close_unref(connection->bus);
-        free(connection);
+        connection_release(connection);
 }
 
 static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
@@ -388,8 +403,9 @@ static int listen_at(const char *path, struct problem *problem) {
         int fd, r = 0;
 
         if (strlen(path) >= sizeof address.sun_path)
-                return problem_set(problem, 0, ENAMETOOLONG, "control socket", "%s is longer than the %zu characters of "
-                                   "a socket's path", path, sizeof address.sun_path - 1);
+                return problem_set(problem, 0, ENAMETOOLONG, "control socket",
+                                   "%s is longer than the %zu characters of a socket's path", path,
+                                   sizeof address.sun_path - 1);
         strcpy(address.sun_path, path);
         if (lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode))
                 return problem_set(problem, 0, EEXIST, "control socket", "%s is there and is no socket", path);
@@ -444,10 +460,14 @@ int control_new(sd_event *event, const char *path, const struct control_backend 
 struct control *control_free(struct control *control) {
         if (!control)
                 return NULL;
-        while (control->calls)
-                call_free(control->calls);
-        while (control->connections)
-                connection_free(control->connections);
+        for (struct call *call = control->calls, *next; call; call = next) {
+                next = call->next;
+                call_release(call);
+        }
+        for (struct connection *connection = control->connections, *next; connection; connection = next) {
+                next = connection->next;
+                connection_release(connection);
+        }
         monitor_free(control->monitor);
         sd_event_source_disable_unref(control->source);
         if (control->listener >= 0)

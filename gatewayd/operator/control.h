@@ -13,18 +13,18 @@
 
 /* What core knows beside the store. */
 struct control_status {
-        uint64_t uptime_sec;        /* of this core */
+        uint64_t uptime_sec; /* of this core */
         bool is_sandbox_weak;
-        bool is_sealing_key_file;   /* not a credential of the service manager */
-        bool is_degraded;           /* the last turn could not be committed */
+        bool is_sealing_key_file;    /* not a credential of the service manager */
+        bool is_degraded;            /* the last turn could not be committed */
         uint64_t sandbox_violations; /* of core */
-        bool has_south, has_north;  /* attached now */
+        bool has_south, has_north;   /* attached now */
         uint64_t sessions;
         uint64_t south[SOUTH_COUNTERS]; /* as south last reported them */
         bool is_uplink_known, is_uplink_up;
-        char uplink_reason[160];    /* why it is down */
+        char uplink_reason[160]; /* why it is down */
         uint64_t uplink_retry_sec;
-        uint64_t relay_in_flight;   /* sent to north, not yet acknowledged */
+        uint64_t relay_in_flight; /* sent to north, not yet acknowledged */
 };
 
 /* What core does for its operators. A turn is open from turn() to commit_then() or rollback(); control
@@ -54,7 +54,7 @@ struct control;
  * and tries the system bus. Call it before the sandbox closes; nothing is served before the event
  * loop runs, so the store may be opened afterwards. `backend` is copied.
  * Returns 0 or -errno with the reason in `problem`. */
-int control_new(sd_event *event, const char *path, const struct control_backend *backend,
-                struct control **ret, struct problem *problem);
+int control_new(sd_event *event, const char *path, const struct control_backend *backend, struct control **ret,
+                struct problem *problem);
 /* Ends all connections; answers that still wait for their barrier are never given. */
 struct control *control_free(struct control *control);

@@ -18,17 +18,26 @@ static const struct command commands[] = {
         { { "doctor", NULL }, command_doctor, "", "what deserves attention, and what to do about it" },
         { { "device", "list" }, command_device_list, "[--state S] [--profile P] [--tier T]", "the registry" },
         { { "device", "show" }, command_device_show, "ID", "one device with its credentials (never their secrets)" },
-        { { "device", "import" }, command_device_import, "FILE.csv|FILE.json [--dry-run]",
+        { { "device", "import" },
+          command_device_import,
+          "FILE.csv|FILE.json [--dry-run]",
           "registers devices: all of the file, or none" },
-        { { "device", "add" }, command_device_add, "ID --profile P --psk KEY [--attestation-key FILE.pem]",
+        { { "device", "add" },
+          command_device_add,
+          "ID --profile P --psk KEY [--attestation-key FILE.pem]",
           "registers one; KEY is hex:…, base64:…, text:…, @FILE or -" },
         { { "device", "remove" }, command_device_remove, "ID", "forgets it; its evidence and audit rows stay" },
         { { "device", "revoke" }, command_device_revoke, "ID [--reason TEXT]", "nothing opens for it any more" },
         { { "device", "reset" }, command_device_reset, "ID --for SPAN", "lets it use its factory key for a while" },
         { { "device", "release" }, command_device_release, "ID", "lifts quarantine, restriction, conflict" },
-        { { "rotate", NULL }, command_rotate, "ID [--compromised [--since TIME]]",
+        { { "rotate", NULL },
+          command_rotate,
+          "ID [--compromised [--since TIME]]",
           "rotation now; compromised keys prove nothing any more" },
-        { { "audit", NULL }, command_audit, "[--device ID] [-n N] [--verify]", "the last steps, or whether the chain is whole" },
+        { { "audit", NULL },
+          command_audit,
+          "[--device ID] [-n N] [--verify]",
+          "the last steps, or whether the chain is whole" },
         { { "relay", "now" }, command_relay_now, "", "tries the uplink at once" },
 };
 
@@ -36,7 +45,8 @@ static void print_help(void) {
         fputs("gatewayctl: look at a gateway and act on its devices\n"
               "\n"
               "  gatewayctl [--control PATH] [--json] COMMAND …\n"
-              "\n", stdout);
+              "\n",
+              stdout);
         for (size_t i = 0; i < ELEMENTS(commands); i++) {
                 const struct command *command = &commands[i];
 
@@ -50,7 +60,8 @@ static void print_help(void) {
               "\n"
               "SPAN: 90 (seconds), 1h, 2d 3h.  TIME: 2026-01-31 12:00, \"3d ago\", @1767225600.\n"
               "Exit status: 0 done, 1 failed (doctor: something to mend), 2 usage, 3 nothing was changed.\n"
-              "See gatewayctl(1).\n", stdout);
+              "See gatewayctl(1).\n",
+              stdout);
 }
 
 /* Whether `words` begin with the command's; says how many they are. */

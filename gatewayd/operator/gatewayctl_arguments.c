@@ -84,8 +84,8 @@ static bool read_ago(const char *text, unix_sec now, unix_sec *ret) {
 }
 
 int read_time(const char *text, unix_sec now, unix_sec *ret) {
-        static const char *const shapes[] = { "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
-                                              "%Y-%m-%d" };
+        static const char *const shapes[] = { "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+                                              "%Y-%m-%d %H:%M", "%Y-%m-%d" };
         char *end;
 
         if (text[0] == '@') {

@@ -8,10 +8,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#define OBJECT "/org/gatewayd"
+#define OBJECT    "/org/gatewayd"
 #define INTERFACE "org.gatewayd.Manager1"
 /* An import of a large fleet is one turn of core. */
-#define TIMEOUT_USEC (300 * UINT64_C(1000000))
+#define TIMEOUT_USEC     (300 * UINT64_C(1000000))
 #define DEVICES_PER_PAGE 500
 
 void complain(const char *format, ...) {

@@ -63,8 +63,8 @@ int command_doctor(struct client *client, int count, char **arguments);
 
 /* Options of a command, in any order among its operands: `--name` or `--name VALUE` or `--name=VALUE`. */
 struct command_option {
-        const char *name;    /* with its dashes */
-        const char **value;  /* where the value goes; NULL: a flag */
+        const char *name;   /* with its dashes */
+        const char **value; /* where the value goes; NULL: a flag */
         bool *flag;
 };
 /* Takes the options out; operands go to `operands` (at least `least`, at most `most`). Returns 0 or

@@ -104,7 +104,8 @@ int command_device_import(struct client *client, int count, char **arguments) {
                 buffer_free(&text);
                 return EXIT_FAILED;
         }
-        r = client_call(client, "ImportDevices", 2, &answer, "sbb", (const char *)text.data, (int)is_json, (int)is_dry_run);
+        r = client_call(client, "ImportDevices", 2, &answer, "sbb", (const char *)text.data, (int)is_json,
+                        (int)is_dry_run);
         buffer_free(&text);
         return end_registering(client, r, &answer, is_dry_run);
 }
@@ -230,7 +231,8 @@ int command_rotate(struct client *client, int count, char **arguments) {
         }
         r = client_call(client, "RotateDevice", 1, &answer, "sbx", id, (int)is_compromised, since);
         return end_change(client, r, &answer,
-                          is_compromised ? "its keys prove nothing any more" : "is due; it will rotate when it next asks",
+                          is_compromised ? "its keys prove nothing any more"
+                                         : "is due; it will rotate when it next asks",
                           is_compromised ? "had no key to compromise" : "was due already", id);
 }
 

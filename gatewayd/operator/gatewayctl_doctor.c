@@ -11,7 +11,7 @@
 #include "gatewayd/operator/gatewayctl_client.h"
 
 #define NAMED_MAX 5
-#define SOON_SEC (7 * 86400)
+#define SOON_SEC  (7 * 86400)
 
 static void find(struct findings *findings, enum severity severity, const char *remedy, const char *format, ...)
         _printf_(4, 5);
@@ -42,7 +42,8 @@ static void look_at_gateway(const struct value *status, struct findings *finding
                 find(findings, CRITICAL, "journalctl -u gatewayd says why; it is being restarted",
                      "the role that faces the devices is not there");
         if (strcmp(value_text(gateway, "sandbox"), "weak") == 0)
-                find(findings, WARNING, "boot a kernel with Landlock (lsm=landlock,…), then take sandbox = \"weak\" out",
+                find(findings, WARNING,
+                     "boot a kernel with Landlock (lsm=landlock,…), then take sandbox = \"weak\" out",
                      "the roles run without Landlock");
         if (violations > 0)
                 find(findings, WARNING, "journalctl -u gatewayd says which; report it, or suspect a break-in",
@@ -68,12 +69,14 @@ static void look_at_uplink(const struct value *status, struct findings *findings
         if (is_down)
                 find(findings, horizon < SOON_SEC ? CRITICAL : WARNING,
                      "mend the uplink; everything is kept and goes up by itself, in order",
-                     "the uplink is down: %.120s; %s records wait", value_text(north, "reason"), count_say(records, figure));
+                     "the uplink is down: %.120s; %s records wait", value_text(north, "reason"),
+                     count_say(records, figure));
         if (horizon < SOON_SEC && (is_down || strcmp(value_text(north, "verifier"), "none") == 0))
                 find(findings, CRITICAL, "mend the uplink, or raise backlog_records and backlog_size, or add disk",
                      "in %s without an uplink the %s run out, and devices must keep their evidence",
-                     span_say(horizon, span), strcmp(value_text(value_member(status, "horizon"), "first"), "disk") == 0 ?
-                                                      "disk's blocks" : "backlog's places");
+                     span_say(horizon, span),
+                     strcmp(value_text(value_member(status, "horizon"), "first"), "disk") == 0 ? "disk's blocks"
+                                                                                               : "backlog's places");
         if (strcmp(value_text(north, "verifier"), "none") == 0 && records > 0)
                 find(findings, NOTICE, "configure north = { verifier = \"collector\"; … }",
                      "%s records of evidence are kept and nobody fetches them", count_say(records, figure));
@@ -88,6 +91,10 @@ struct symptom {
         enum severity severity;
         const char *what, *remedy;
         bool (*is_seen)(const struct value *device);
+};
+
+/* How many devices show a symptom, and the first of them. */
+struct tally {
         uint64_t count;
         char names[NAMED_MAX][72];
 };
@@ -153,67 +160,67 @@ static bool has_window(const struct value *device) {
         return value_number(device, "reset_window") > 0;
 }
 
-static void look_at_device(struct symptom *symptoms, size_t count, const struct value *device) {
-        for (size_t i = 0; i < count; i++) {
-                struct symptom *symptom = &symptoms[i];
+static const struct symptom symptoms[] = {
+        { CRITICAL, "with compromised keys and no other way to prove themselves",
+          "somebody must go there: gatewayctl device reset ID --for 1h, then a factory reset of the device",
+          needs_visit },
+        { CRITICAL, "in quarantine", "find out why (gatewayctl audit --device ID); gatewayctl device release ID",
+          is_quarantined },
+        { CRITICAL, "whose old key was used after the new one was proven (two holders?)",
+          "look at the device; then gatewayctl device release ID, or rotate ID --compromised", is_conflicted },
+        { WARNING, "with compromised keys, until they attest anew", "wait for their evidence, or reset them",
+          is_compromised },
+        { CRITICAL, "whose software is not what it should be", "gatewayctl device show ID; update or replace it",
+          is_contraindicated },
+        { WARNING, "restricted: their key is past its age", "see that they connect; they renew by themselves",
+          is_restricted },
+        { WARNING, "past the latest time for their rotation", "see that they connect; they renew by themselves",
+          is_rotation_late },
+        { WARNING, "without the evidence that was due", "see that they connect and attest", is_attestation_late },
+        { WARNING, "of a profile that attests without an attestation key",
+          "remove and import them anew with attestation_key", lacks_attestation_key },
+        { WARNING, "still with their factory key", "see why they do not ask for an operational key (POST /cred)",
+          uses_factory_key },
+        { NOTICE, "that never connected", "nothing, before they are installed", never_came },
+        { NOTICE, "connect without forward secrecy",
+          "their stack lacks ECDHE-PSK suites; where it has them, forward_secrecy = \"require\" insists",
+          lacks_forward_secrecy },
+        { NOTICE, "asked for keys again and again without using one",
+          "their storage may be failing, or somebody asks in their name", drops_grants },
+        { NOTICE, "with an open reset window", "nothing; it closes by itself", has_window },
+};
 
-                if (!symptom->is_seen(device))
+static void look_at_device(struct tally tallies[], const struct value *device) {
+        for (size_t i = 0; i < ELEMENTS(symptoms); i++) {
+                struct tally *tally = &tallies[i];
+
+                if (!symptoms[i].is_seen(device))
                         continue;
-                if (symptom->count < NAMED_MAX)
-                        snprintf(symptom->names[symptom->count], sizeof symptom->names[0], "%s", value_text(device, "id"));
-                symptom->count++;
+                if (tally->count < NAMED_MAX)
+                        snprintf(tally->names[tally->count], sizeof tally->names[0], "%s", value_text(device, "id"));
+                tally->count++;
         }
 }
 
-static void report_symptom(const struct symptom *symptom, struct findings *findings) {
+static void report_symptom(const struct symptom *symptom, const struct tally *tally, struct findings *findings) {
         char names[NAMED_MAX * 80] = "", figure[SAY_MAX];
         size_t size = 0;
 
-        if (symptom->count == 0)
+        if (tally->count == 0)
                 return;
-        for (size_t i = 0; i < symptom->count && i < NAMED_MAX; i++)
-                size += (size_t)snprintf(names + size, sizeof names - size, "%s%s", i > 0 ? ", " : "", symptom->names[i]);
-        find(findings, symptom->severity, symptom->remedy, "%s %s %s: %s%s", count_say(symptom->count, figure),
-             symptom->count == 1 ? "device" : "devices", symptom->what, names, symptom->count > NAMED_MAX ? ", …" : "");
+        for (size_t i = 0; i < tally->count && i < NAMED_MAX; i++)
+                size += (size_t)snprintf(names + size, sizeof names - size, "%s%s", i > 0 ? ", " : "", tally->names[i]);
+        find(findings, symptom->severity, symptom->remedy, "%s %s %s: %s%s", count_say(tally->count, figure),
+             tally->count == 1 ? "device" : "devices", symptom->what, names, tally->count > NAMED_MAX ? ", …" : "");
 }
 
 static void look_at_devices(const struct value *devices, struct findings *findings) {
-        struct symptom symptoms[] = {
-                { CRITICAL, "with compromised keys and no other way to prove themselves",
-                  "somebody must go there: gatewayctl device reset ID --for 1h, then a factory reset of the device",
-                  needs_visit, 0, { "" } },
-                { CRITICAL, "in quarantine", "find out why (gatewayctl audit --device ID); gatewayctl device release ID",
-                  is_quarantined, 0, { "" } },
-                { CRITICAL, "whose old key was used after the new one was proven (two holders?)",
-                  "look at the device; fresh evidence, gatewayctl device release ID or rotate ID --compromised settles it",
-                  is_conflicted, 0, { "" } },
-                { WARNING, "with compromised keys, until they attest anew", "wait for their evidence, or reset them",
-                  is_compromised, 0, { "" } },
-                { CRITICAL, "whose software is not what it should be", "gatewayctl device show ID; update or replace it",
-                  is_contraindicated, 0, { "" } },
-                { WARNING, "restricted: their key is past its age", "see that they connect; they renew by themselves",
-                  is_restricted, 0, { "" } },
-                { WARNING, "past the latest time for their rotation", "see that they connect; they renew by themselves",
-                  is_rotation_late, 0, { "" } },
-                { WARNING, "without the evidence that was due", "see that they connect and attest",
-                  is_attestation_late, 0, { "" } },
-                { WARNING, "of a profile that attests without an attestation key",
-                  "remove and import them anew with attestation_key", lacks_attestation_key, 0, { "" } },
-                { WARNING, "still with their factory key", "see why they do not ask for an operational key (POST /cred)",
-                  uses_factory_key, 0, { "" } },
-                { NOTICE, "that never connected", "nothing, before they are installed", never_came, 0, { "" } },
-                { NOTICE, "connect without forward secrecy",
-                  "their stack lacks ECDHE-PSK suites; where it has them, forward_secrecy = \"require\" insists",
-                  lacks_forward_secrecy, 0, { "" } },
-                { NOTICE, "asked for keys again and again without using one",
-                  "their storage may be failing, or somebody asks in their name", drops_grants, 0, { "" } },
-                { NOTICE, "with an open reset window", "nothing; it closes by itself", has_window, 0, { "" } },
-        };
+        struct tally tallies[ELEMENTS(symptoms)] = { 0 };
 
         for (size_t i = 0; i < devices->count; i++)
-                look_at_device(symptoms, ELEMENTS(symptoms), &devices->items[i]);
+                look_at_device(tallies, &devices->items[i]);
         for (size_t i = 0; i < ELEMENTS(symptoms); i++)
-                report_symptom(&symptoms[i], findings);
+                report_symptom(&symptoms[i], &tallies[i], findings);
 }
 
 void doctor_examine(const struct value *status, const struct value *devices, struct findings *ret) {

@@ -51,9 +51,9 @@ static void add_device(struct table *table, const struct value *device, unix_sec
         table_add(table, COLOUR_NONE, "%s", value_text(device, "id"));
         table_add(table, COLOUR_NONE, "%s", value_text(device, "profile"));
         table_add(table, state_colour(state), "%s%s", state,
-                  value_bool(device, "is_compromised") ? " (compromised)" :
-                  value_bool(device, "is_conflicted")  ? " (conflict)" :
-                                                         "");
+                  value_bool(device, "is_compromised")  ? " (compromised)"
+                  : value_bool(device, "is_conflicted") ? " (conflict)"
+                                                        : "");
         table_add(table, tier_colour(tier), "%s", tier);
         table_add(table, COLOUR_NONE, "%" PRIu64, value_number(device, "generation"));
         table_add(table, is_rotation_due ? COLOUR_WARN : COLOUR_NONE, "%s",
@@ -65,9 +65,9 @@ static void add_device(struct table *table, const struct value *device, unix_sec
 
 int command_device_list(struct client *client, int count, char **arguments) {
         static const struct column columns[] = {
-                { "DEVICE", false, true }, { "PROFILE", false, false }, { "STATE", false, false }, { "TIER", false, false },
-                { "GENERATION", true, false }, { "ROTATION", false, false }, { "ATTESTATION", false, false },
-                { "LAST SEEN", false, false },
+                { "DEVICE", false, true },       { "PROFILE", false, false },   { "STATE", false, false },
+                { "TIER", false, false },        { "GENERATION", true, false }, { "ROTATION", false, false },
+                { "ATTESTATION", false, false }, { "LAST SEEN", false, false },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
         struct device_filter filter = { 0 };
@@ -111,7 +111,8 @@ static void put_fact(const struct screen *screen, const char *name, enum colour 
         fputc('\n', screen->to);
 }
 
-static void put_time(const struct screen *screen, const char *name, const struct value *map, const char *key, unix_sec now) {
+static void put_time(const struct screen *screen, const char *name, const struct value *map, const char *key,
+                     unix_sec now) {
         unix_sec at = value_signed(map, key, 0);
         char relative[SAY_MAX], text[2 * SAY_MAX], date[32] = "";
         struct tm parts;
@@ -125,9 +126,9 @@ static void put_time(const struct screen *screen, const char *name, const struct
 
 static void put_credentials(const struct screen *screen, const struct value *credentials, unix_sec now) {
         static const struct column columns[] = {
-                { "IDENTITY", false, true }, { "KIND", false, false }, { "STATE", false, false }, { "GENERATION", true, false },
-                { "ISSUED", false, false }, { "PROVEN", false, false }, { "LAST USED", false, false },
-                { "HANDSHAKES", true, false },
+                { "IDENTITY", false, true },   { "KIND", false, false },      { "STATE", false, false },
+                { "GENERATION", true, false }, { "ISSUED", false, false },    { "PROVEN", false, false },
+                { "LAST USED", false, false }, { "HANDSHAKES", true, false },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
 
@@ -163,7 +164,8 @@ static void put_device(const struct screen *screen, const struct value *device, 
         put_fact(screen, "tier", tier_colour(tier), tier);
         put_time(screen, "registered", device, "registered", now);
         put_time(screen, "last seen", device, "last_seen", now);
-        put_fact(screen, "rotation", COLOUR_NONE, due_say(device, "rotate_in", value_bool(device, "rotation_due"), text));
+        put_fact(screen, "rotation", COLOUR_NONE,
+                 due_say(device, "rotate_in", value_bool(device, "rotation_due"), text));
         put_fact(screen, "too late", COLOUR_NONE, due_say(device, "late_in", false, text));
         put_fact(screen, "attestation", COLOUR_NONE,
                  due_say(device, "attest_in", value_bool(device, "attestation_due"), text));
@@ -171,8 +173,8 @@ static void put_device(const struct screen *screen, const struct value *device, 
         if (value_number(device, "reset_window") > 0)
                 put_fact(screen, "reset window", COLOUR_WARN,
                          span_say((int64_t)value_number(device, "reset_window"), span));
-        snprintf(text, sizeof text, "%" PRIu64 ", %" PRIu64 " without forward secrecy", value_number(device, "handshakes"),
-                 value_number(device, "handshakes_without_forward_secrecy"));
+        snprintf(text, sizeof text, "%" PRIu64 ", %" PRIu64 " without forward secrecy",
+                 value_number(device, "handshakes"), value_number(device, "handshakes_without_forward_secrecy"));
         put_fact(screen, "handshakes", COLOUR_NONE, text);
 }
 
@@ -203,8 +205,9 @@ int command_device_show(struct client *client, int count, char **arguments) {
 
 static void put_audit(const struct screen *screen, const struct value *rows) {
         static const struct column columns[] = {
-                { "NUMBER", true, false }, { "TIME", false, false }, { "EVENT", false, false }, { "DEVICE", false, false },
-                { "KID", false, false }, { "BY", false, false }, { "REASON", false, true },
+                { "NUMBER", true, false },  { "TIME", false, false }, { "EVENT", false, false },
+                { "DEVICE", false, false }, { "KID", false, false },  { "BY", false, false },
+                { "REASON", false, true },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
 
@@ -218,7 +221,8 @@ static void put_audit(const struct screen *screen, const struct value *rows) {
                         strftime(date, sizeof date, "%Y-%m-%d %H:%M:%SZ", &parts);
                 table_add(&table, COLOUR_NONE, "%" PRIu64, value_number(row, "number"));
                 /* A time of unknown quality is a lower bound. */
-                table_add(&table, COLOUR_NONE, "%s%s", date, strcmp(value_text(row, "clock"), "unknown") == 0 ? "?" : "");
+                table_add(&table, COLOUR_NONE, "%s%s", date,
+                          strcmp(value_text(row, "clock"), "unknown") == 0 ? "?" : "");
                 table_add(&table, COLOUR_NONE, "%s", value_text(row, "event"));
                 table_add(&table, COLOUR_NONE, "%s", value_text(row, "device"));
                 table_add(&table, COLOUR_NONE, "%s", value_text(row, "kid"));
@@ -245,8 +249,10 @@ static int verify_audit(struct client *client) {
         else if (is_good)
                 fputs("the chain is whole\n", client->screen.to);
         else
-                fprintf(client->screen.to, "the chain is broken at row %" PRIu64
-                        ": that row, or one before it, was changed or taken out\n", first_bad);
+                fprintf(client->screen.to,
+                        "the chain is broken at row %" PRIu64
+                        ": that row, or one before it, was changed or taken out\n",
+                        first_bad);
         return is_good ? EXIT_DONE : EXIT_FAILED;
 }
 
@@ -291,8 +297,8 @@ static void put_gateway(const struct screen *screen, const struct value *status)
         bool is_known = strcmp(value_text(clock, "quality"), "unknown") != 0;
         struct tm parts;
 
-        snprintf(text, sizeof text, "%s (%s), version %s", value_text(gateway, "id"), value_text(gateway, "incarnation"),
-                 value_text(gateway, "version"));
+        snprintf(text, sizeof text, "%s (%s), version %s", value_text(gateway, "id"),
+                 value_text(gateway, "incarnation"), value_text(gateway, "version"));
         put_fact(screen, "gateway", COLOUR_NONE, text);
         put_fact(screen, "up for", COLOUR_NONE, span_say((int64_t)value_number(gateway, "uptime"), span));
         if (gmtime_r(&now, &parts))
@@ -305,8 +311,8 @@ static void put_gateway(const struct screen *screen, const struct value *status)
 }
 
 static void put_devices(const struct screen *screen, const struct value *devices) {
-        static const char *const states[] = { "operational", "registered", "restricted", "quarantined", "needs-visit",
-                                              "revoked" };
+        static const char *const states[] = { "operational", "registered",  "restricted",
+                                              "quarantined", "needs-visit", "revoked" };
         char text[320], figure[SAY_MAX];
         size_t size;
 
@@ -315,12 +321,14 @@ static void put_devices(const struct screen *screen, const struct value *devices
                 uint64_t count = value_number(devices, states[i]);
 
                 if (count > 0)
-                        size += (size_t)snprintf(text + size, sizeof text - size, ", %s %s", count_say(count, figure), states[i]);
+                        size += (size_t)snprintf(text + size, sizeof text - size, ", %s %s", count_say(count, figure),
+                                                 states[i]);
         }
         put_fact(screen, "devices", COLOUR_NONE, text);
         snprintf(text, sizeof text, "%s rotate, ", count_say(value_number(devices, "rotation_due"), figure));
         size = strlen(text);
-        snprintf(text + size, sizeof text - size, "%s attest", count_say(value_number(devices, "attestation_due"), figure));
+        snprintf(text + size, sizeof text - size, "%s attest",
+                 count_say(value_number(devices, "attestation_due"), figure));
         put_fact(screen, "due", COLOUR_NONE, text);
 }
 
@@ -345,7 +353,8 @@ static void put_uplink(const struct screen *screen, const struct value *status) 
                 snprintf(text, sizeof text, "nothing fills up");
         else
                 snprintf(text, sizeof text, "%s without an uplink, then %s %s out", span_say(seconds, a),
-                         value_text(horizon, "first"), strcmp(value_text(horizon, "first"), "disk") == 0 ? "runs" : "run");
+                         value_text(horizon, "first"),
+                         strcmp(value_text(horizon, "first"), "disk") == 0 ? "runs" : "run");
         put_fact(screen, "horizon", seconds < 7 * 86400 ? COLOUR_WARN : COLOUR_NONE, text);
 }
 
@@ -356,8 +365,9 @@ static void put_south(const struct screen *screen, const struct value *south) {
                 put_fact(screen, "south", COLOUR_BAD, "is not there; devices cannot connect");
                 return;
         }
-        snprintf(text, sizeof text, "%s sessions, %s handshakes, %s requests", count_say(value_number(south, "sessions"), a),
-                 count_say(value_number(south, "handshakes"), b), count_say(value_number(south, "requests"), c));
+        snprintf(text, sizeof text, "%s sessions, %s handshakes, %s requests",
+                 count_say(value_number(south, "sessions"), a), count_say(value_number(south, "handshakes"), b),
+                 count_say(value_number(south, "requests"), c));
         put_fact(screen, "south", COLOUR_NONE, text);
 }
 
@@ -365,8 +375,9 @@ static void put_store(const struct screen *screen, const struct value *store) {
         char text[400], a[SAY_MAX], b[SAY_MAX];
         bool is_degraded = value_bool(store, "is_degraded");
 
-        snprintf(text, sizeof text, "%s, %s, %s turns%s", value_text(store, "path"), bytes_say(value_number(store, "bytes"), a),
-                 count_say(value_number(store, "commits"), b), is_degraded ? ", DEGRADED: nothing can be stored" : "");
+        snprintf(text, sizeof text, "%s, %s, %s turns%s", value_text(store, "path"),
+                 bytes_say(value_number(store, "bytes"), a), count_say(value_number(store, "commits"), b),
+                 is_degraded ? ", DEGRADED: nothing can be stored" : "");
         put_fact(screen, "store", is_degraded ? COLOUR_BAD : COLOUR_NONE, text);
 }
 

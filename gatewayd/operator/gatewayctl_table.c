@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define GAP 2
+#define GAP       2
 #define NARROWEST 8
 
 struct screen screen_of(FILE *to) {
@@ -131,9 +131,12 @@ static void print_cell(const struct screen *screen, const struct column *column,
 void table_print(const struct table *table, const struct screen *screen) {
         size_t widths[TABLE_COLUMNS_MAX], columns = table->column_count;
 
+        if (columns == 0)
+                return;
         measure(table, screen, widths);
         for (size_t c = 0; c < columns; c++)
-                print_cell(screen, &table->columns[c], widths[c], c + 1 == columns, table->columns[c].title, COLOUR_BOLD);
+                print_cell(screen, &table->columns[c], widths[c], c + 1 == columns, table->columns[c].title,
+                           COLOUR_BOLD);
         for (size_t i = 0; i < table->cell_count; i++)
                 print_cell(screen, &table->columns[i % columns], widths[i % columns], i % columns + 1 == columns,
                            table->cells[i].text, table->cells[i].colour);

@@ -30,7 +30,7 @@ struct table {
         struct cell {
                 char *text;
                 enum colour colour;
-        } *cells;
+        } * cells;
         size_t cell_count;
 };
 

@@ -101,7 +101,10 @@ static int read_basic(sd_bus_message *message, char type, struct value *ret) {
         case 'u':
         case 't':
                 *ret = (struct value){ .kind = VALUE_NUMBER,
-                                       .number = type == 'y' ? basic.y : type == 'q' ? basic.q : type == 'u' ? basic.u : basic.t };
+                                       .number = type == 'y'   ? basic.y
+                                                 : type == 'q' ? basic.q
+                                                 : type == 'u' ? basic.u
+                                                               : basic.t };
                 return 1;
         case 'i':
         case 'x':

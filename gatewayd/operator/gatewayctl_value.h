@@ -31,10 +31,10 @@ void value_free(struct value *value);
 /* A member of a map; NULL where it is absent (or `map` is NULL or no map). */
 const struct value *value_member(const struct value *map, const char *key);
 /* Members with a plain answer where they are absent. Borrowed. */
-const char *value_text(const struct value *map, const char *key);   /* "" */
-uint64_t value_number(const struct value *map, const char *key);    /* 0; also from VALUE_SIGNED above 0 */
+const char *value_text(const struct value *map, const char *key); /* "" */
+uint64_t value_number(const struct value *map, const char *key);  /* 0; also from VALUE_SIGNED above 0 */
 int64_t value_signed(const struct value *map, const char *key, int64_t absent);
-bool value_bool(const struct value *map, const char *key);          /* false */
+bool value_bool(const struct value *map, const char *key); /* false */
 
 /* One value as JSON (RFC 8259), indented; lists and maps over several lines. */
 void value_print_json(const struct value *value, FILE *to);

@@ -36,8 +36,7 @@ struct horizon horizon_compute(const struct horizon_view *view) {
         struct horizon horizon = { .first = HORIZON_NONE, .seconds = HORIZON_NEVER };
 
         horizon.records_sec = seconds_until(view->records, view->records_max, view->records_per_day);
-        horizon.bytes_sec = seconds_until(view->bytes, view->bytes_max,
-                                          view->records_per_day * view->bytes_per_record);
+        horizon.bytes_sec = seconds_until(view->bytes, view->bytes_max, view->records_per_day * view->bytes_per_record);
         horizon.disk_sec = seconds_until(0, view->disk_free_bytes, view->disk_bytes_per_day);
         take_nearer(&horizon, HORIZON_RECORDS, horizon.records_sec);
         take_nearer(&horizon, HORIZON_BYTES, horizon.bytes_sec);

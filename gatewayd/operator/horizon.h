@@ -21,8 +21,8 @@ struct horizon_view {
         uint64_t bytes, bytes_max;
         uint64_t disk_free_bytes;
         double records_per_day;
-        double bytes_per_record;      /* of evidence and receipt, as the backlog counts them */
-        double disk_bytes_per_day;    /* by which the store's file grows, all in all */
+        double bytes_per_record;   /* of evidence and receipt, as the backlog counts them */
+        double disk_bytes_per_day; /* by which the store's file grows, all in all */
 };
 
 #define HORIZON_NEVER INT64_MAX

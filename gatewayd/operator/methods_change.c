@@ -242,8 +242,8 @@ int method_relay_now(struct method_call *call) {
         int r = has_verifier ? call->backend->relay_now(call->backend->userdata) : -ENOTCONN;
 
         if (r == -ENOTCONN)
-                return problem_set(call->problem, CODE_UNAVAILABLE, ENOTCONN, "no north",
-                                   "there is no uplink to try: %s", has_verifier ? "north is being restarted" :
-                                                                     "the configuration says verifier = \"none\"");
+                return problem_set(
+                        call->problem, CODE_UNAVAILABLE, ENOTCONN, "no north", "there is no uplink to try: %s",
+                        has_verifier ? "north is being restarted" : "the configuration says verifier = \"none\"");
         return r < 0 ? r : sd_bus_message_append(call->answer.message, "b", 1);
 }

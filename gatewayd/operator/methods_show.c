@@ -12,7 +12,7 @@
 /* A page of the registry: what one turn may cost. */
 #define PAGE_MAX 500
 /* Rows looked at for one page where a filter lets few through. */
-#define LOOKED_AT_MAX 2000
+#define LOOKED_AT_MAX  2000
 #define AUDIT_PAGE_MAX 1000
 
 static const char *tier_name(enum tier tier) {
@@ -112,7 +112,8 @@ static int read_filter(struct method_call *call, struct filter *ret) {
                 if (!is_known)
                         return problem_set(call->problem, CODE_BAD_REQUEST, EINVAL, "bad filter",
                                            "%s is no state; registered, operational, restricted, quarantined, revoked "
-                                           "and needs-visit are", ret->state);
+                                           "and needs-visit are",
+                                           ret->state);
         }
         return r;
 }
@@ -244,8 +245,8 @@ int method_audit(struct method_call *call) {
         if (!device[0])
                 device = NULL;
         answer_open(&call->answer, SD_BUS_TYPE_ARRAY, "a{sv}");
-        r = is_last ? audit_last(call->turn->store, device, limit, audit_one, &call->answer) :
-                      audit_each(call->turn->store, device, after, limit, audit_one, &call->answer);
+        r = is_last ? audit_last(call->turn->store, device, limit, audit_one, &call->answer)
+                    : audit_each(call->turn->store, device, after, limit, audit_one, &call->answer);
         if (r < 0)
                 return r;
         answer_close(&call->answer);
@@ -265,5 +266,6 @@ int method_verify_audit(struct method_call *call) {
 int method_now(struct method_call *call) {
         const struct moment *now = &call->turn->now;
 
-        return sd_bus_message_append(call->answer.message, "xxs", now->wall, now->powered_sec, quality_name(now->quality));
+        return sd_bus_message_append(call->answer.message, "xxs", now->wall, now->powered_sec,
+                                     quality_name(now->quality));
 }

@@ -25,8 +25,7 @@ static const char *const south_counter_names[SOUTH_COUNTERS] = {
         [SOUTH_BLOCK_BODIES] = "bodies_open",
 };
 
-static void show_gateway(struct method_call *call, const struct control_status *status,
-                         const struct store_meta *meta) {
+static void show_gateway(struct method_call *call, const struct control_status *status, const struct store_meta *meta) {
         struct answer *answer = &call->answer;
         char incarnation[2 * INCARNATION_BYTES + 1];
 
@@ -87,10 +86,11 @@ static void show_north(struct method_call *call, const struct control_status *st
         if (has_verifier)
                 answer_text(answer, "url", config->north.url);
         answer_bool(answer, "is_attached", status->has_north);
-        answer_text(answer, "uplink", !has_verifier            ? "none" :
-                                      !status->is_uplink_known ? "unknown" :
-                                      status->is_uplink_up     ? "up" :
-                                                                 "down");
+        answer_text(answer, "uplink",
+                    !has_verifier              ? "none"
+                    : !status->is_uplink_known ? "unknown"
+                    : status->is_uplink_up     ? "up"
+                                               : "down");
         if (status->is_uplink_known && !status->is_uplink_up) {
                 answer_text(answer, "reason", status->uplink_reason);
                 answer_number(answer, "retry_in", status->uplink_retry_sec);

@@ -11,9 +11,9 @@
 
 #include "store/store.h"
 
-#define WATCH_USEC (10 * UINT64_C(1000000))
+#define WATCH_USEC        (10 * UINT64_C(1000000))
 #define LOOKS_PER_TELLING 6
-#define SAMPLE_SEC 3600
+#define SAMPLE_SEC        3600
 /* Evidence and receipt where none has been stored yet: a PSA token of usual size and its receipt. */
 #define USUAL_RECORD_BYTES 800.0
 /* What a record costs on disk beside its own bytes: its row, indexes, challenge and audit rows. */
@@ -47,13 +47,12 @@ static double per_day(uint64_t from, uint64_t to, int64_t seconds) {
         return to > from ? (double)(to - from) * 86400.0 / (double)seconds : 0;
 }
 
-void monitor_view(const struct monitor_samples *samples, const struct monitor_facts *facts,
-                  const struct config *config, struct horizon_view *ret) {
+void monitor_view(const struct monitor_samples *samples, const struct monitor_facts *facts, const struct config *config,
+                  struct horizon_view *ret) {
         const struct monitor_sample *oldest = &samples->list[samples->first];
         int64_t seconds = samples->count > 0 ? facts->sample.powered_sec - oldest->powered_sec : 0;
-        double per_record = facts->backlog.records > 0 ?
-                                    (double)facts->backlog.bytes / (double)facts->backlog.records :
-                                    USUAL_RECORD_BYTES;
+        double per_record = facts->backlog.records > 0 ? (double)facts->backlog.bytes / (double)facts->backlog.records
+                                                       : USUAL_RECORD_BYTES;
 
         *ret = (struct horizon_view){
                 .records = facts->backlog.records,
@@ -77,8 +76,8 @@ static const char *uplink_word(const struct control_status *status) {
         return status->is_uplink_up ? "uplink up" : "uplink down";
 }
 
-void monitor_line(const struct control_status *status, const struct monitor_facts *facts,
-                  const struct horizon *horizon, char *to, size_t to_size) {
+void monitor_line(const struct control_status *status, const struct monitor_facts *facts, const struct horizon *horizon,
+                  char *to, size_t to_size) {
         unsigned long long records = facts->backlog.records;
         int size;
 

@@ -21,7 +21,7 @@ struct monitor *monitor_free(struct monitor *monitor);
 #define MONITOR_SAMPLES 168
 struct monitor_sample {
         int64_t powered_sec;
-        uint64_t sequence;    /* of receipts */
+        uint64_t sequence; /* of receipts */
         uint64_t store_bytes;
 };
 struct monitor_samples {
@@ -39,14 +39,14 @@ struct monitor_facts {
         struct backlog backlog;
         struct device_counts counts;
         uint64_t disk_free_bytes;
-        double scheduled_per_day;     /* evidence by the profiles' schedules */
+        double scheduled_per_day; /* evidence by the profiles' schedules */
 };
-void monitor_view(const struct monitor_samples *samples, const struct monitor_facts *facts,
-                  const struct config *config, struct horizon_view *ret);
+void monitor_view(const struct monitor_samples *samples, const struct monitor_facts *facts, const struct config *config,
+                  struct horizon_view *ret);
 
 /* "50 devices (48 operational), 12 sessions, uplink down, backlog 1,204 (full in 41 days)". */
-void monitor_line(const struct control_status *status, const struct monitor_facts *facts,
-                  const struct horizon *horizon, char *to, size_t to_size);
+void monitor_line(const struct control_status *status, const struct monitor_facts *facts, const struct horizon *horizon,
+                  char *to, size_t to_size);
 
 /* ---- for Status ---- */
 int monitor_measure(const struct monitor *monitor, struct turn *turn, struct monitor_facts *ret_facts,

@@ -17,23 +17,22 @@
 #else
 #define IS_WIDE 0
 #endif
-#define PLAIN_BUILD_ONLY()                                                           \
-        do {                                                                         \
-                if (IS_WIDE) {                                                       \
-                        print_message("skipped: this build has the wide sandbox\n"); \
-                        skip();                                                      \
-                }                                                                    \
+#define PLAIN_BUILD_ONLY()                                                                                             \
+        do {                                                                                                           \
+                if (IS_WIDE) {                                                                                         \
+                        print_message("skipped: this build has the wide sandbox\n");                                   \
+                        skip();                                                                                        \
+                }                                                                                                      \
         } while (0)
 
 /* Where a child complains; what the sandbox itself says on standard error is noise there. */
 extern int complaints;
-#define EXPECT(condition)                                                                            \
-        do {                                                                                         \
-                if (!(condition)) {                                                                  \
-                        dprintf(complaints, "%s:%d: not so: %s (errno %d)\n", __func__, __LINE__,    \
-                                #condition, errno);                                                  \
-                        _exit(1);                                                                    \
-                }                                                                                    \
+#define EXPECT(condition)                                                                                              \
+        do {                                                                                                           \
+                if (!(condition)) {                                                                                    \
+                        dprintf(complaints, "%s:%d: not so: %s (errno %d)\n", __func__, __LINE__, #condition, errno);  \
+                        _exit(1);                                                                                      \
+                }                                                                                                      \
         } while (0)
 
 /* A gateway's folders, with a secret in the store and a setting in the configuration. */

@@ -216,8 +216,8 @@ static void got_free(struct answer_got *got) {
         *got = (struct answer_got){ 0 };
 }
 
-#define ASK(bench, got, method, ...)                                                                       \
-        assert_true(sd_bus_call_method_async((bench)->client, NULL, NULL, "/org/gatewayd", "org.gatewayd.Manager1", \
+#define ASK(bench, got, method, ...)                                                                                   \
+        assert_true(sd_bus_call_method_async((bench)->client, NULL, NULL, "/org/gatewayd", "org.gatewayd.Manager1",    \
                                              method, on_answer, got, __VA_ARGS__) >= 0)
 
 /* Runs the loop as long as it has something to do. */

@@ -24,8 +24,15 @@ static void spans_are_said_in_two_units_at_most(void **state) {
                 int64_t seconds;
                 const char *said;
         } cases[] = {
-                { 0, "0s" }, { 59, "59s" }, { 60, "1min" }, { 3 * 60 + 5, "3min 5s" }, { 3600 + 120, "1h 2min" },
-                { 25 * 3600, "1d 1h" }, { 12 * 86400 + 4 * 3600, "12d" }, { 400 * INT64_C(86400), "1y 34d" }, { -90, "1min 30s" },
+                { 0, "0s" },
+                { 59, "59s" },
+                { 60, "1min" },
+                { 3 * 60 + 5, "3min 5s" },
+                { 3600 + 120, "1h 2min" },
+                { 25 * 3600, "1d 1h" },
+                { 12 * 86400 + 4 * 3600, "12d" },
+                { 400 * INT64_C(86400), "1y 34d" },
+                { -90, "1min 30s" },
                 { INT64_MIN, "292271023045y" },
         };
         char text[SAY_MAX];
@@ -72,7 +79,9 @@ static char *print_table(const struct table *table, unsigned width) {
 }
 
 static void a_table_is_as_wide_as_its_content_and_no_wider_than_the_terminal(void **state) {
-        static const struct column columns[] = { { "N", true, false }, { "REASON", false, true }, { "BY", false, false } };
+        static const struct column columns[] = { { "N", true, false },
+                                                 { "REASON", false, true },
+                                                 { "BY", false, false } };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
         char *text;
 
@@ -206,7 +215,8 @@ static void a_command_line_that_makes_no_sense_is_a_usage_error(void **state) {
         const char *operands[1], *value = NULL;
         bool flag = false;
         const struct command_option options[] = { { "--for", &value, NULL }, { "--flag", NULL, &flag } };
-        char *unknown[] = { (char *)"--forty" }, *missing[] = { (char *)"--for" }, *many[] = { (char *)"a", (char *)"b" };
+        char *unknown[] = { (char *)"--forty" }, *missing[] = { (char *)"--for" },
+             *many[] = { (char *)"a", (char *)"b" };
         char *filled[] = { (char *)"a", (char *)"--flag=yes" };
 
         (void)state;
@@ -223,12 +233,22 @@ static void times_are_read_in_several_shapes(void **state) {
                 const char *text;
                 unix_sec time;
         } good[] = {
-                { "@1767225600", 1767225600 }, { "2026-01-01", 1767225600 }, { "2026-01-01 00:00", 1767225600 },
-                { "2026-01-01T00:00:00Z", 1767225600 }, { "2026-01-01 00:00:07", 1767225607 }, { "3d ago", now - 3 * 86400 },
+                { "@1767225600", 1767225600 },         { "2026-01-01", 1767225600 },
+                { "2026-01-01 00:00", 1767225600 },    { "2026-01-01T00:00:00Z", 1767225600 },
+                { "2026-01-01 00:00:07", 1767225607 }, { "3d ago", now - 3 * 86400 },
                 { "1h 30min ago", now - 5400 },
         };
-        static const char *const bad[] = { "", "@", "@x", "@-5", "yesterday", "2026-13-01", "2026-01-01 25:00", "ago", "x ago",
-                                           "2026-01-01 00:00 and more", "9999999999999999999 ago" };
+        static const char *const bad[] = { "",
+                                           "@",
+                                           "@x",
+                                           "@-5",
+                                           "yesterday",
+                                           "2026-13-01",
+                                           "2026-01-01 25:00",
+                                           "ago",
+                                           "x ago",
+                                           "2026-01-01 00:00 and more",
+                                           "9999999999999999999 ago" };
         unix_sec time;
 
         (void)state;

@@ -142,7 +142,8 @@ static void the_status_line_says_what_an_operator_asks_first(void **state) {
         (void)state;
         facts.counts.by_standing[STANDING_OPERATIONAL] = 48;
         monitor_line(&status, &facts, &horizon, line, sizeof line);
-        assert_string_equal(line, "50 devices (48 operational), 12 sessions, uplink down, backlog 1204 (full in 41 days)");
+        assert_string_equal(line,
+                            "50 devices (48 operational), 12 sessions, uplink down, backlog 1204 (full in 41 days)");
         status.is_uplink_up = true;
         status.is_degraded = true;
         monitor_line(&status, &facts, &horizon, line, sizeof line);

@@ -57,7 +57,6 @@ static void core_makes_no_ip_socket(void **state) {
         assert_int_equal(inside(ROLE_CORE, *state, try_ip_sockets), 0);
 }
 
-
 static void *wait_for_ever(void *argument) {
         (void)argument;
         pause();
