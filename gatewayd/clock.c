@@ -126,6 +126,8 @@ void clock_read(struct clock_reading *ret) {
         read_boot_id(ret->boot_id);
 #ifdef GATEWAYD_TESTCLOCK
         const int64_t *offsets = test_offsets();
+        const char *boot;
+        long long began;
 
         if (offsets) {
                 int64_t both = __atomic_load_n(&offsets[0], __ATOMIC_ACQUIRE);
@@ -136,8 +138,10 @@ void clock_read(struct clock_reading *ret) {
                 ret->wall += both + wall_alone;
                 ret->boottime_sec += both;
                 ret->is_synchronized = wall_alone == 0 && getenv("GATEWAYD_TEST_CLOCK_SYNCHRONIZED") != NULL;
-                if (getenv("GATEWAYD_TEST_BOOT_ID"))
-                        snprintf(ret->boot_id, sizeof ret->boot_id, "%s", getenv("GATEWAYD_TEST_BOOT_ID"));
+                /* "ID SECONDS": another boot, which began when CLOCK_BOOTTIME (with its offset) was at SECONDS. */
+                boot = getenv("GATEWAYD_TEST_BOOT");
+                if (boot && sscanf(boot, "%36s %lld", ret->boot_id, &began) == 2)
+                        ret->boottime_sec -= began;
         }
 #endif
 }
