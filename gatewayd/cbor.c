@@ -112,8 +112,8 @@ static size_t utf8_character(struct bytes text) {
         for (size_t i = 1; i < size; i++)
                 if ((p[i] & 0xc0) != 0x80)
                         return 0;
-        if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-            (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+        if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+            (p[0] == 0xf4 && p[1] > 0x8f))
                 return 0;
         return size;
 }
@@ -293,8 +293,8 @@ static int walk_one(struct bytes input, size_t *ret_size, struct buffer *copy, s
         } while (r == 0 && walk.depth > 0);
         free(walk.keys);
         if (r < 0)
-                return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
-                                   "at byte %zu: %s", walk.at, walk.wrong);
+                return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR", "at byte %zu: %s", walk.at,
+                                   walk.wrong);
         *ret_size = walk.at;
         return 0;
 }
@@ -312,8 +312,7 @@ int cbor_check(struct bytes input, struct problem *problem) {
                 return r;
         if (size != input.size)
                 return problem_set(problem, CODE_BAD_REQUEST, EBADMSG, "bad CBOR",
-                                   "%zu bytes follow the item that ends at byte %zu",
-                                   input.size - size, size);
+                                   "%zu bytes follow the item that ends at byte %zu", input.size - size, size);
         return 0;
 }
 

@@ -92,7 +92,9 @@ bool cbor_view_enter(struct bytes array_or_map, struct cbor_cursor *ret) {
                 return false;
         *ret = (struct cbor_cursor){
                 .rest = head.rest,
-                .left = head.is_indefinite ? UINT64_MAX : head.major == 5 ? 2 * head.argument : head.argument,
+                .left = head.is_indefinite ? UINT64_MAX
+                        : head.major == 5  ? 2 * head.argument
+                                           : head.argument,
                 .is_indefinite = head.is_indefinite,
         };
         return true;

@@ -15,8 +15,7 @@ static void make_printable(char *text) {
                         *text = '?';
 }
 
-int problem_set(struct problem *p, uint8_t code, int error, const char *title,
-                const char *format, ...) {
+int problem_set(struct problem *p, uint8_t code, int error, const char *title, const char *format, ...) {
         va_list arguments;
 
         if (error > 0)

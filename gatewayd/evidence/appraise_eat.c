@@ -91,7 +91,8 @@ static bool component_is_refused(const struct claims *claims, size_t i, const st
         for (size_t j = 0; j < profile->reference_count; j++) {
                 const struct reference_value *reference = &profile->references[j];
 
-                if (reference->swname[0] == 0 || !bytes_equal(bytes_of(reference->swname), claims->measurements[i].type))
+                if (reference->swname[0] == 0 ||
+                    !bytes_equal(bytes_of(reference->swname), claims->measurements[i].type))
                         continue;
                 if (component_matches(claims, i, reference))
                         return false;
@@ -131,17 +132,17 @@ static void judge_executables(const struct claims *claims, const struct profile 
 }
 
 static void judge_configuration(const struct claims *claims, const struct profile *profile, struct appraisal *ret) {
-        int64_t phase = claims->lifecycle >> 8;
+        int64_t phase = claims->lifecycle < 0 ? -1 : claims->lifecycle >> 8;
 
-        if (claims->dbgstat > DBGSTAT_ENABLED || (claims->lifecycle >= 0 && phase == LIFECYCLE_SECURED))
+        if (claims->dbgstat > DBGSTAT_ENABLED || phase == LIFECYCLE_SECURED)
                 judge(ret, &ret->configuration, AR4SI_APPROVED_CONFIGURATION, "the configuration is approved");
         if (profile->attestation == ATTESTATION_PSA && !claims->is_psa)
                 judge(ret, &ret->configuration, AR4SI_UNSAFE_CONFIGURATION, "the profile wants a PSA token");
         if (claims->dbgstat == DBGSTAT_ENABLED)
                 judge(ret, &ret->configuration, AR4SI_UNSAFE_CONFIGURATION, "debugging is enabled");
-        if (claims->lifecycle >= 0 && phase == LIFECYCLE_DECOMMISSIONED)
+        if (phase == LIFECYCLE_DECOMMISSIONED)
                 judge(ret, &ret->configuration, AR4SI_UNSUPPORTABLE_CONFIGURATION, "the device is decommissioned");
-        else if (claims->lifecycle >= 0 && phase != LIFECYCLE_SECURED)
+        else if (phase >= 0 && phase != LIFECYCLE_SECURED)
                 judge(ret, &ret->configuration, AR4SI_UNSAFE_CONFIGURATION, "the PSA lifecycle is not secured");
 }
 

@@ -19,13 +19,13 @@ enum { ANSWER_SEQUENCE = 0, ANSWER_TIER = 1, ANSWER_REASON = 2, ANSWER_AGE = 3 }
 /* Evidence that answers no challenge can be sent at will: this far apart at least. */
 #define UNCHALLENGED_EVERY_SEC 10
 /* When to ask again for a result that is not there yet. */
-#define PENDING_SEC 60
+#define PENDING_SEC        60
 #define RESULT_MAX_AGE_SEC 86400
 
-static const struct custodian *custodian;
+static const struct custodian *in_charge;
 
-void evidence_use_custodian(struct custodian *used) {
-        custodian = used;
+void evidence_use_custodian(struct custodian *custodian) {
+        in_charge = custodian;
 }
 
 /* One piece of evidence on its way through. */
@@ -55,8 +55,8 @@ static bool is_other_cose(struct bytes message) {
                 return false;
         if (cbor_view_tag(message, &tag, &content) && tag == TAG_CWT)
                 message = content;
-        return cbor_view_tag(message, &tag, &content) && (tag == TAG_ENCRYPT0 || tag == TAG_MAC0 || tag == TAG_ENCRYPT ||
-                                                          tag == TAG_MAC || tag == TAG_SIGN);
+        return cbor_view_tag(message, &tag, &content) &&
+               (tag == TAG_ENCRYPT0 || tag == TAG_MAC0 || tag == TAG_ENCRYPT || tag == TAG_MAC || tag == TAG_SIGN);
 }
 
 static void public_key_freep(EVP_PKEY **key) {
@@ -148,7 +148,7 @@ static int keep(struct turn *turn, struct submission *s, uint64_t *ret_sequence,
         r = custody_admit(turn, &device, from->profile, s->request->payload.size, problem);
         if (r < 0)
                 return r;
-        r = custody_record(turn, custodian, device.id, s->request->content_format,
+        r = custody_record(turn, in_charge, device.id, s->request->content_format,
                            s->is_challenged ? &s->challenge : NULL, s->request->payload, &s->appraisal, ret_sequence,
                            problem);
         if (r < 0)
@@ -210,8 +210,7 @@ static int submit(struct turn *turn, struct submission *s, struct reply *reply, 
         return 0;
 }
 
-int handle_evidence(struct turn *turn, const struct request *request, struct reply *reply,
-                    struct problem *problem) {
+int handle_evidence(struct turn *turn, const struct request *request, struct reply *reply, struct problem *problem) {
         struct submission s = { .request = request };
         struct problem refused = { 0 };
         int r, told;
@@ -263,7 +262,7 @@ int handle_result(struct turn *turn, const struct request *request, struct reply
         reply->code = CODE_CONTENT;
         reply->content_format = FORMAT_CBOR;
         reply->is_observed = request->observe == 0;
-        reply->max_age_sec = outlook.attest_in_sec < PENDING_SEC ? PENDING_SEC
+        reply->max_age_sec = outlook.attest_in_sec < PENDING_SEC          ? PENDING_SEC
                              : outlook.attest_in_sec > RESULT_MAX_AGE_SEC ? RESULT_MAX_AGE_SEC
                                                                           : outlook.attest_in_sec;
         cbor_put_map(&reply->payload, 2);

@@ -39,7 +39,8 @@ int handle_nonce(struct turn *turn, const struct request *request, struct reply 
                 return problem_set(problem, CODE_NOT_ACCEPTABLE, EPROTONOSUPPORT, "not acceptable",
                                    "a challenge comes as application/cbor (60) or application/octet-stream (42)");
         if (request->payload.size > 0)
-                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "bad request", "a challenge is asked for without a body");
+                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "bad request",
+                                   "a challenge is asked for without a body");
 
         if (RAND_bytes(challenge.nonce, sizeof challenge.nonce) != 1)
                 return -EIO;
@@ -72,8 +73,8 @@ static int look_up(struct turn *turn, const struct claims *claims, struct challe
         return r;
 }
 
-int challenge_find(struct turn *turn, const char *device, const struct claims *claims,
-                   const uint8_t digest[32], struct challenge *ret, struct problem *problem) {
+int challenge_find(struct turn *turn, const char *device, const struct claims *claims, const uint8_t digest[32],
+                   struct challenge *ret, struct problem *problem) {
         int r;
 
         r = look_up(turn, claims, ret);

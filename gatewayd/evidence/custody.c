@@ -19,7 +19,7 @@
 /* When a device is told to come again: the backlog drains while there is an uplink, and else not. */
 #define FULL_RETRY_SEC 600
 /* With the backlog half full, a device may give evidence this many times as often as its profile asks. */
-#define OFTEN_FACTOR 4
+#define OFTEN_FACTOR    4
 #define OFTEN_FLOOR_SEC 60
 
 /* ---- the custodian ---- */
@@ -182,9 +182,8 @@ static void put_appraisal(const struct appraisal *appraisal, struct buffer *to) 
         cbor_put_text(to, bytes_of(appraisal->reason));
 }
 
-static void put_claims(const struct custody *custody, const struct custodian *custodian,
-                       const struct store_meta *meta, bool has_challenge, const struct appraisal *appraisal,
-                       struct buffer *to) {
+static void put_claims(const struct custody *custody, const struct custodian *custodian, const struct store_meta *meta,
+                       bool has_challenge, const struct appraisal *appraisal, struct buffer *to) {
         uint8_t digest[SHA256_DIGEST_LENGTH];
 
         SHA256(custody->evidence.data, custody->evidence.size, digest);
@@ -231,9 +230,9 @@ static int insert_signed(struct turn *turn, const struct custodian *custodian, s
         return custody_insert(turn->store, custody, hash);
 }
 
-int custody_record(struct turn *turn, const struct custodian *custodian, const char *device,
-                   int32_t content_format, const struct challenge *challenge, struct bytes evidence,
-                   const struct appraisal *appraisal, uint64_t *ret_sequence, struct problem *problem) {
+int custody_record(struct turn *turn, const struct custodian *custodian, const char *device, int32_t content_format,
+                   const struct challenge *challenge, struct bytes evidence, const struct appraisal *appraisal,
+                   uint64_t *ret_sequence, struct problem *problem) {
         struct custody custody = {
                 .received = turn->now,
                 .content_format = content_format,

@@ -19,7 +19,9 @@ struct claims {
         struct bytes ueid;
         struct bytes profile;
         struct bytes swname, swversion;
-        struct { struct bytes type, version, digest, signer; } measurements[CLAIMS_MEASUREMENTS_MAX];
+        struct {
+                struct bytes type, version, digest, signer;
+        } measurements[CLAIMS_MEASUREMENTS_MAX];
         size_t measurement_count;
         int64_t lifecycle; /* PSA security lifecycle; -1 absent */
         int64_t dbgstat;   /* EAT debug status; -1 absent */
@@ -33,7 +35,7 @@ int eat_parse(struct bytes payload, struct claims *ret, struct problem *problem)
 struct appraisal {
         enum tier tier;
         int8_t instance_identity, configuration, executables, hardware;
-        bool is_appraised;  /* false: stored and relayed as not appraised here */
+        bool is_appraised; /* false: stored and relayed as not appraised here */
         char reason[128];
 };
 
@@ -45,32 +47,32 @@ void appraise_eat(const struct claims *claims, const struct profile *profile, st
 /* The challenge that the claims answer. 0: it is open; 1: it was spent by this very evidence (SHA-256
  * `digest`), whose answer stands. Else with problem: -ENOENT 4.22 unknown or expired, -EACCES 4.03
  * another device's, -EEXIST 4.09 spent by other evidence. Changes nothing. */
-int challenge_find(struct turn *turn, const char *device, const struct claims *claims,
-                   const uint8_t digest[32], struct challenge *ret, struct problem *problem);
+int challenge_find(struct turn *turn, const char *device, const struct claims *claims, const uint8_t digest[32],
+                   struct challenge *ret, struct problem *problem);
 
 /* ---- custody.c ---- */
 
 /* A receipt's claims: a CBOR map with these keys, in this order, as payload of a COSE_Sign1 (tag 18,
  * ES256, kid of the receipt key in the unprotected header). */
 enum receipt_claim {
-        RECEIPT_GATEWAY = 0,      /* text: gateway id */
-        RECEIPT_INCARNATION = 1,  /* 8 bytes: of the store */
-        RECEIPT_SEQUENCE = 2,     /* from 1, without gaps within an incarnation */
-        RECEIPT_DEVICE = 3,       /* text: device id */
-        RECEIPT_RECEIVED = 4,     /* seconds since 1970, as good as the quality says */
-        RECEIPT_QUALITY = 5,      /* 0 unknown, 1 held, 2 synchronized */
-        RECEIPT_NONCE = 6,        /* 32 bytes: the challenge; empty where the evidence answers none */
-        RECEIPT_FORMAT = 7,       /* CoAP content-format of the evidence */
-        RECEIPT_DIGEST = 8,       /* SHA-256 of the evidence */
-        RECEIPT_APPRAISAL = 9,    /* {0: tier, 1: {AR4SI claim: value} or null: not appraised here, 2: reason} */
-        RECEIPT_PREVIOUS = 10,    /* SHA-256 of the receipt before, whole COSE_Sign1; zeros in the first */
-        RECEIPT_POWERED = 11,     /* powered-on seconds of the gateway when received: cannot be set back */
+        RECEIPT_GATEWAY = 0,     /* text: gateway id */
+        RECEIPT_INCARNATION = 1, /* 8 bytes: of the store */
+        RECEIPT_SEQUENCE = 2,    /* from 1, without gaps within an incarnation */
+        RECEIPT_DEVICE = 3,      /* text: device id */
+        RECEIPT_RECEIVED = 4,    /* seconds since 1970, as good as the quality says */
+        RECEIPT_QUALITY = 5,     /* 0 unknown, 1 held, 2 synchronized */
+        RECEIPT_NONCE = 6,       /* 32 bytes: the challenge; empty where the evidence answers none */
+        RECEIPT_FORMAT = 7,      /* CoAP content-format of the evidence */
+        RECEIPT_DIGEST = 8,      /* SHA-256 of the evidence */
+        RECEIPT_APPRAISAL = 9,   /* {0: tier, 1: {AR4SI claim: value} or null: not appraised here, 2: reason} */
+        RECEIPT_PREVIOUS = 10,   /* SHA-256 of the receipt before, whole COSE_Sign1; zeros in the first */
+        RECEIPT_POWERED = 11,    /* powered-on seconds of the gateway when received: cannot be set back */
 };
 
 /* The receipt key and gateway id, held by core as long as it lives. */
 struct custodian {
-        EVP_PKEY *key;          /* P-256 */
-        uint8_t kid[8];         /* first bytes of SHA-256 of its SubjectPublicKeyInfo */
+        EVP_PKEY *key;  /* P-256 */
+        uint8_t kid[8]; /* first bytes of SHA-256 of its SubjectPublicKeyInfo */
         const char *gateway_id;
 };
 /* Loads the receipt key from the store, or makes it (first start). */
@@ -88,9 +90,9 @@ int custody_admit(struct turn *turn, const struct device *device, const struct p
 /* Takes evidence into custody: receipt signed, chained, stored with the evidence in this turn.
  * `challenge` is NULL where the evidence answers none. -ENOSPC with problem 5.03 when the configured
  * backlog is full. */
-int custody_record(struct turn *turn, const struct custodian *custodian, const char *device,
-                   int32_t content_format, const struct challenge *challenge, struct bytes evidence,
-                   const struct appraisal *appraisal, uint64_t *ret_sequence, struct problem *problem);
+int custody_record(struct turn *turn, const struct custodian *custodian, const char *device, int32_t content_format,
+                   const struct challenge *challenge, struct bytes evidence, const struct appraisal *appraisal,
+                   uint64_t *ret_sequence, struct problem *problem);
 
 /* ---- appraisal.c ---- */
 

@@ -41,7 +41,8 @@ static int tell_delivered(struct turn *turn, const char *device, uint64_t sequen
                          (unsigned long long)sequence);
                 return 0;
         }
-        return turn_event(turn, EVENT_EVIDENCE_RELAYED, device, NULL, "up to receipt %llu", (unsigned long long)sequence);
+        return turn_event(turn, EVENT_EVIDENCE_RELAYED, device, NULL, "up to receipt %llu",
+                          (unsigned long long)sequence);
 }
 
 int relay_delivered(struct turn *turn, uint64_t sequence) {
@@ -85,7 +86,9 @@ static bool is_tier(uint8_t tier) {
 /* A backlog brings verdicts on evidence of long ago: only one on the latest evidence says anything about
  * the device as it is now. */
 int relay_result(struct turn *turn, uint64_t sequence, uint8_t tier, struct bytes ear_jwt) {
-        struct appraisal appraisal = { .tier = (enum tier)tier, .is_appraised = tier != TIER_NONE, .reason = "the verdict upstream" };
+        struct appraisal appraisal = { .tier = (enum tier)tier,
+                                       .is_appraised = tier != TIER_NONE,
+                                       .reason = "the verdict upstream" };
         struct record record;
         struct device device;
         int r;

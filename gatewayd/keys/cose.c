@@ -29,10 +29,8 @@ struct algorithm {
 };
 
 static const struct algorithm algorithms[] = {
-        { COSE_ES256, "EC", "prime256v1", "SHA256", 64 },
-        { COSE_ES384, "EC", "secp384r1", "SHA384", 96 },
-        { COSE_ES512, "EC", "secp521r1", "SHA512", 132 },
-        { COSE_EDDSA, "ED25519", NULL, NULL, 64 },
+        { COSE_ES256, "EC", "prime256v1", "SHA256", 64 }, { COSE_ES384, "EC", "secp384r1", "SHA384", 96 },
+        { COSE_ES512, "EC", "secp521r1", "SHA512", 132 }, { COSE_EDDSA, "ED25519", NULL, NULL, 64 },
         { COSE_EDDSA, "ED448", NULL, NULL, 114 },
 };
 
@@ -44,8 +42,8 @@ static const struct algorithm *algorithm_of(EVP_PKEY *key) {
 
                 if (!EVP_PKEY_is_a(key, a->key_type))
                         continue;
-                if (!a->group || (EVP_PKEY_get_group_name(key, group, sizeof group, NULL) == 1 &&
-                                  strcmp(group, a->group) == 0))
+                if (!a->group ||
+                    (EVP_PKEY_get_group_name(key, group, sizeof group, NULL) == 1 && strcmp(group, a->group) == 0))
                         return a;
         }
         return NULL;

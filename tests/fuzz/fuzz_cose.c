@@ -25,7 +25,8 @@ static void make_keys(void) {
 }
 
 static void assert_within(struct bytes slice, struct bytes message) {
-        assert(slice.size == 0 || (slice.data >= message.data && slice.data + slice.size <= message.data + message.size));
+        assert(slice.size == 0 ||
+               (slice.data >= message.data && slice.data + slice.size <= message.data + message.size));
 }
 
 static void take(struct bytes message) {

@@ -10,7 +10,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void assert_within(struct bytes slice, struct bytes payload) {
-        assert(slice.size == 0 || (slice.data >= payload.data && slice.data + slice.size <= payload.data + payload.size));
+        assert(slice.size == 0 ||
+               (slice.data >= payload.data && slice.data + slice.size <= payload.data + payload.size));
 }
 
 static void check_claims(const struct claims *claims, struct bytes payload) {
@@ -36,7 +37,8 @@ static void check_appraisal(const struct claims *claims, const struct profile *p
         struct appraisal appraisal;
 
         appraise_eat(claims, profile, &appraisal);
-        assert(appraisal.tier == TIER_AFFIRMING || appraisal.tier == TIER_WARNING || appraisal.tier == TIER_CONTRAINDICATED);
+        assert(appraisal.tier == TIER_AFFIRMING || appraisal.tier == TIER_WARNING ||
+               appraisal.tier == TIER_CONTRAINDICATED);
         assert(profile->reference_count > 0 || appraisal.tier != TIER_AFFIRMING);
         assert(appraisal.reason[0] != 0);
         for (const char *p = appraisal.reason; *p; p++)

@@ -19,11 +19,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct store *store;
 static struct reference_value reference = { .swname = "fw" };
 static struct profile profile = {
-        .name = "p", .attestation = ATTESTATION_EAT, .attest_every_sec = 86400, .challenge_sec = 300,
-        .rotate_every_sec = 86400, .max_age_sec = 864000, .references = &reference, .reference_count = 1,
+        .name = "p",
+        .attestation = ATTESTATION_EAT,
+        .attest_every_sec = 86400,
+        .challenge_sec = 300,
+        .rotate_every_sec = 86400,
+        .max_age_sec = 864000,
+        .references = &reference,
+        .reference_count = 1,
 };
-static struct config config = { .gateway_id = "g", .backlog_records = 100, .backlog_bytes = 1 << 20,
-                                .profiles = &profile, .profile_count = 1 };
+static struct config config = {
+        .gateway_id = "g", .backlog_records = 100, .backlog_bytes = 1 << 20, .profiles = &profile, .profile_count = 1
+};
 static struct turn turn;
 static struct custodian custodian;
 static struct identity identity;
@@ -37,7 +44,9 @@ static void set_up(void) {
         uint8_t *at = device->attestation_key;
 
         assert(store_open(&options, &store, NULL) == 0);
-        turn = (struct turn){ .store = store, .config = &config, .now = { 1790000000, 1000, CLOCK_HELD, true }, .actor = "device" };
+        turn = (struct turn){
+                .store = store, .config = &config, .now = { 1790000000, 1000, CLOCK_HELD, true }, .actor = "device"
+        };
         assert(custodian_open(&turn, config.gateway_id, &custodian) == 0);
         evidence_use_custodian(&custodian);
         key = EVP_EC_gen("P-256");
@@ -47,7 +56,9 @@ static void set_up(void) {
         device->attestation_key_size = (size_t)i2d_PUBKEY(key, &at);
         assert(device_insert(store, device) == 0);
         identity.profile = &profile;
-        identity.credential = (struct credential){ .identity = "k", .device = "d", .kind = CREDENTIAL_PSK, .state = KEY_ACTIVE, .generation = 1 };
+        identity.credential = (struct credential){
+                .identity = "k", .device = "d", .kind = CREDENTIAL_PSK, .state = KEY_ACTIVE, .generation = 1
+        };
         assert(credential_insert(store, &identity.credential, &(struct secret){ .size = 32 }) == 0);
         challenge.issued = turn.now;
         memset(challenge.nonce, 'n', sizeof challenge.nonce);
@@ -57,8 +68,12 @@ static void set_up(void) {
 }
 
 static void submit(int32_t format, struct bytes payload) {
-        const struct request request = { .from = &identity, .method = CODE_POST, .content_format = format,
-                                         .accept = FORMAT_NONE, .observe = -1, .payload = payload };
+        const struct request request = { .from = &identity,
+                                         .method = CODE_POST,
+                                         .content_format = format,
+                                         .accept = FORMAT_NONE,
+                                         .observe = -1,
+                                         .payload = payload };
         struct reply reply = { .content_format = FORMAT_NONE, .max_age_sec = -1 };
         struct problem problem = { 0 };
         int r;
@@ -70,7 +85,8 @@ static void submit(int32_t format, struct bytes payload) {
         if (reply.code == CODE_CREATED)
                 assert(reply.content_format == FORMAT_CBOR);
         else
-                assert(reply.code >= CODE_BAD_REQUEST && reply.content_format == FORMAT_PROBLEM && !store_is_changed(store));
+                assert(reply.code >= CODE_BAD_REQUEST && reply.content_format == FORMAT_PROBLEM &&
+                       !store_is_changed(store));
         assert(store_savepoint_rollback(store) == 0);
         store_rollback(store);
         turn_clear(&turn);

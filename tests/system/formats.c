@@ -22,7 +22,7 @@
 #include "gatewayd/keys/cose.h"
 #include "gatewayd/keys/grant.h"
 
-#define WORDS_MAX 5
+#define WORDS_MAX      5
 #define LINE_MAX_BYTES (256 * 1024)
 
 static void print_hex(struct bytes bytes) {
@@ -185,8 +185,8 @@ static void make_receipts(struct turn *turn, const struct custodian *custodian, 
                 memset(evidence, (int)i, sizeof evidence);
                 turn->now = (struct moment){ 1790000000 + i, 1000 + i, (enum clock_quality)(i % 3), i % 3 != 0 };
                 if (custody_record(turn, custodian, i % 2 ? "sensor-1" : "sensor-2", i % 4 ? 263 : 273,
-                                   i % 4 ? &challenge : NULL, BYTES(evidence, i % sizeof evidence), &appraisal, &sequence,
-                                   NULL) < 0)
+                                   i % 4 ? &challenge : NULL, BYTES(evidence, i % sizeof evidence), &appraisal,
+                                   &sequence, NULL) < 0)
                         abort();
         }
 }
@@ -217,8 +217,9 @@ static const struct command {
         size_t words;
         void (*run)(char **words);
 } commands[] = {
-        { "sign", 4, do_sign },     { "verify", 3, do_verify }, { "claims", 2, do_claims },   { "check", 2, do_check },
-        { "grant", 5, do_grant },   { "public", 2, do_public }, { "problem", 4, do_problem }, { "receipts", 2, do_receipts },
+        { "sign", 4, do_sign },       { "verify", 3, do_verify },     { "claims", 2, do_claims },
+        { "check", 2, do_check },     { "grant", 5, do_grant },       { "public", 2, do_public },
+        { "problem", 4, do_problem }, { "receipts", 2, do_receipts },
 };
 
 static void run(char *line) {

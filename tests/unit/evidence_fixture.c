@@ -78,7 +78,8 @@ void evidence_make(struct evidence_fixture *e, const struct evidence_options *op
         cbor_put_array(&claims, 2);
         cbor_put_int(&claims, FORMAT_OCTETS);
         cbor_put_bytes(&claims, BYTES(digest, sizeof digest));
-        assert_int_equal(cose_sign1_make(options->key ? options->key : e->key, TEXT("sensor-1"), buffer_bytes(&claims), to), 0);
+        assert_int_equal(
+                cose_sign1_make(options->key ? options->key : e->key, TEXT("sensor-1"), buffer_bytes(&claims), to), 0);
 }
 
 uint8_t evidence_request(struct evidence_fixture *e, struct identity *from, uint8_t method, const char *path,
@@ -86,8 +87,13 @@ uint8_t evidence_request(struct evidence_fixture *e, struct identity *from, uint
         const struct moment connected = e->turn->now;
         const struct exchange_entry *entry;
         struct request request = {
-                .from = from, .method = method, .path = bytes_of(path), .content_format = content_format,
-                .accept = accept, .observe = -1, .payload = payload,
+                .from = from,
+                .method = method,
+                .path = bytes_of(path),
+                .content_format = content_format,
+                .accept = accept,
+                .observe = -1,
+                .payload = payload,
         };
         struct problem problem = { 0 };
 
@@ -114,7 +120,8 @@ void evidence_nonce(struct evidence_fixture *e, struct identity *from, uint8_t n
 uint8_t evidence_post(struct evidence_fixture *e, struct identity *from, struct bytes evidence, int64_t *sequence,
                       int64_t *tier) {
         struct reply reply;
-        uint8_t code = evidence_request(e, from, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE, evidence, &reply);
+        uint8_t code =
+                evidence_request(e, from, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE, evidence, &reply);
         struct bytes payload = buffer_bytes(&reply.payload);
 
         assert_int_equal(cbor_check(payload, NULL), 0);
@@ -134,7 +141,8 @@ uint64_t evidence_give(struct evidence_fixture *e, struct identity *from, const 
         int64_t sequence = 0;
 
         evidence_nonce(e, from, nonce);
-        evidence_make(e, &(struct evidence_options){ .nonce = BYTES(nonce, sizeof nonce), .swversion = swversion }, &evidence);
+        evidence_make(e, &(struct evidence_options){ .nonce = BYTES(nonce, sizeof nonce), .swversion = swversion },
+                      &evidence);
         assert_int_equal(evidence_post(e, from, buffer_bytes(&evidence), &sequence, NULL), CODE_CREATED);
         return (uint64_t)sequence;
 }

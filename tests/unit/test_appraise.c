@@ -132,10 +132,10 @@ static void a_psa_lifecycle_other_than_secured_is_at_most_a_warning(void **state
                 int64_t lifecycle;
                 enum tier tier;
         } cases[] = {
-                { -1, TIER_AFFIRMING },     { 0x3000, TIER_AFFIRMING }, { 0x30ff, TIER_AFFIRMING },
-                { 0x0000, TIER_WARNING },   { 0x1000, TIER_WARNING },   { 0x2000, TIER_WARNING },
-                { 0x4000, TIER_WARNING },   { 0x5000, TIER_WARNING },   { 0x3100, TIER_WARNING },
-                { 0xffff, TIER_WARNING },   { 0x6000, TIER_CONTRAINDICATED },
+                { -1, TIER_AFFIRMING },   { 0x3000, TIER_AFFIRMING },       { 0x30ff, TIER_AFFIRMING },
+                { 0x0000, TIER_WARNING }, { 0x1000, TIER_WARNING },         { 0x2000, TIER_WARNING },
+                { 0x4000, TIER_WARNING }, { 0x5000, TIER_WARNING },         { 0x3100, TIER_WARNING },
+                { 0xffff, TIER_WARNING }, { 0x6000, TIER_CONTRAINDICATED },
         };
 
         (void)state;

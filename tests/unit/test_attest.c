@@ -11,7 +11,8 @@ static uint8_t post(struct evidence_fixture *e, int32_t content_format, int32_t 
                     int64_t *ret_tier, char reason[160]) {
         struct reply reply;
         struct bytes text;
-        uint8_t code = evidence_request(e, &e->identity, CODE_POST, "rats/evidence", content_format, accept, payload, &reply);
+        uint8_t code =
+                evidence_request(e, &e->identity, CODE_POST, "rats/evidence", content_format, accept, payload, &reply);
         struct bytes body = buffer_bytes(&reply.payload);
 
         assert_int_equal(cbor_check(body, NULL), 0);
@@ -81,7 +82,8 @@ static void evidence_that_matches_the_references_is_affirming(void **state) {
 }
 
 static void every_format_of_signed_evidence_is_appraised(void **state) {
-        static const int32_t formats[] = { FORMAT_EAT_CWT, FORMAT_PSA_2023, FORMAT_PSA_LEGACY, FORMAT_CWT, FORMAT_COSE_SIGN1 };
+        static const int32_t formats[] = { FORMAT_EAT_CWT, FORMAT_PSA_2023, FORMAT_PSA_LEGACY, FORMAT_CWT,
+                                           FORMAT_COSE_SIGN1 };
         struct evidence_fixture *e = *state;
 
         for (size_t i = 0; i < ELEMENTS(formats); i++) {
@@ -145,7 +147,8 @@ static void without_a_registered_key_evidence_is_kept_not_appraised_and_spends_i
         change_device(e, drop_key);
         make(e, (struct evidence_options){ 0 }, &evidence);
         for (int i = 0; i < 2; i++) {
-                assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), &tier, reason), CODE_CREATED);
+                assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), &tier, reason),
+                                 CODE_CREATED);
                 assert_int_equal(tier, TIER_NONE);
                 assert_string_equal(reason, "not appraised here: no attestation key is registered for this device");
         }
@@ -219,7 +222,8 @@ static void evidence_under_another_key_is_forbidden_and_an_event_says_so(void **
 
                 make(e, (struct evidence_options){ .key = keys[i] }, &evidence);
                 fixture_commit(e->f);
-                assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), NULL, NULL), CODE_FORBIDDEN);
+                assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), NULL, NULL),
+                                 CODE_FORBIDDEN);
                 assert_int_equal(events(e, EVENT_EVIDENCE_REFUSED), 1);
                 assert_false(store_is_changed(e->f->store));
         }
@@ -269,8 +273,9 @@ static void malformed_requests_get_the_code_of_their_kind(void **state) {
 
         fixture_commit(e->f);
         for (size_t i = 0; i < ELEMENTS(cases); i++)
-                assert_int_equal(post(e, cases[i].content_format, cases[i].accept, bytes_of(cases[i].payload), NULL, NULL),
-                                 cases[i].code);
+                assert_int_equal(
+                        post(e, cases[i].content_format, cases[i].accept, bytes_of(cases[i].payload), NULL, NULL),
+                        cases[i].code);
         assert_false(store_is_changed(e->f->store));
 }
 
@@ -294,7 +299,8 @@ static void a_full_backlog_leaves_the_evidence_with_the_device(void **state) {
         buffer_free(&reply.payload);
         /* There is room again: the same evidence, the same challenge. */
         assert_int_equal(relay_delivered(e->turn, 1), 0);
-        assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), NULL, NULL), CODE_TOO_MANY_REQUESTS);
+        assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), NULL, NULL),
+                         CODE_TOO_MANY_REQUESTS);
         assert_int_equal(relay_delivered(e->turn, 2), 0);
         assert_int_equal(post(e, FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), NULL, NULL), CODE_CREATED);
 }

@@ -30,12 +30,45 @@ static void assert_read(const char *text) {
 
 static void well_formed_items_of_every_kind_are_read(void **state) {
         static const char *const items[] = {
-                "00", "17", "1818", "1903e8", "1a000f4240", "1bffffffffffffffff", "20", "3903e7", "3bffffffffffffffff",
-                "40", "4401020304", "60", "6161", "62c3bc", "63e6b0b4", "64f0908591", "80", "83010203", "8301820203820405",
-                "a0", "a201020304", "a26161016162820203", "c11a514b67b0", "d82076687474703a2f2f7777772e6578616d706c652e636f6d",
-                "f4", "f5", "f6", "f7", "f90000", "fa47c35000", "fb3ff199999999999a", "5f42010243030405ff",
-                "7f657374726561646d696e67ff", "9fff", "9f018202039f0405ffff", "bf61610161629f0203ffff", "bfff",
-                "1800", "190001", /* longer than need be, but well-formed */
+                "00",
+                "17",
+                "1818",
+                "1903e8",
+                "1a000f4240",
+                "1bffffffffffffffff",
+                "20",
+                "3903e7",
+                "3bffffffffffffffff",
+                "40",
+                "4401020304",
+                "60",
+                "6161",
+                "62c3bc",
+                "63e6b0b4",
+                "64f0908591",
+                "80",
+                "83010203",
+                "8301820203820405",
+                "a0",
+                "a201020304",
+                "a26161016162820203",
+                "c11a514b67b0",
+                "d82076687474703a2f2f7777772e6578616d706c652e636f6d",
+                "f4",
+                "f5",
+                "f6",
+                "f7",
+                "f90000",
+                "fa47c35000",
+                "fb3ff199999999999a",
+                "5f42010243030405ff",
+                "7f657374726561646d696e67ff",
+                "9fff",
+                "9f018202039f0405ffff",
+                "bf61610161629f0203ffff",
+                "bfff",
+                "1800",
+                "190001", /* longer than need be, but well-formed */
         };
 
         (void)state;
@@ -45,8 +78,9 @@ static void well_formed_items_of_every_kind_are_read(void **state) {
 
 static void an_input_that_ends_early_is_refused(void **state) {
         static const char *const items[] = {
-                "", "18", "1903", "1a0000", "1b00000000000000", "41", "6261", "8201", "a101", "c1", "5f4101", "9f01", "bf0102",
-                "d8", "f9", "fb00", "a2010203",
+                "",       "18",   "1903", "1a0000", "1b00000000000000", "41",
+                "6261",   "8201", "a101", "c1",     "5f4101",           "9f01",
+                "bf0102", "d8",   "f9",   "fb00",   "a2010203",
         };
         cbor_item_t *item = NULL;
 
@@ -104,7 +138,7 @@ static void the_same_key_twice_is_refused_however_it_is_encoded(void **state) {
         assert_refused("81a201000100", "same key");
         assert_refused("a101a201000100", "same key");
         assert_read("a3010020006100f6");
-        assert_read("a2416100616100");    /* bytes and text differ */
+        assert_read("a2416100616100");     /* bytes and text differ */
         assert_read("a201a1010002a10100"); /* the same key in two maps */
 }
 
@@ -139,9 +173,9 @@ static long resident_kib(void) {
 
 static void a_claimed_length_takes_no_memory(void **state) {
         static const char *const items[] = {
-                "9affffffff", "9b7fffffffffffffff", "9bffffffffffffffff", "baffffffff", "bb7fffffffffffffff",
-                "bbffffffffffffffff", "5affffffff", "5bffffffffffffffff", "7bffffffffffffffff", "9b8000000000000000",
-                "bb8000000000000000", "8199ffff00",
+                "9affffffff",         "9b7fffffffffffffff", "9bffffffffffffffff", "baffffffff",
+                "bb7fffffffffffffff", "bbffffffffffffffff", "5affffffff",         "5bffffffffffffffff",
+                "7bffffffffffffffff", "9b8000000000000000", "bb8000000000000000", "8199ffff00",
         };
         long before = resident_kib();
 
@@ -206,7 +240,9 @@ static void members_are_found_by_key_and_type(void **state) {
         int64_t number;
 
         (void)state;
-        assert_int_equal(cbor_read(hex("a6010a2042beef6161627879180218ff3b7fffffffffffffff1b7fffffffffffffff42aabb20"), &map, NULL), 0);
+        assert_int_equal(cbor_read(hex("a6010a2042beef6161627879180218ff3b7fffffffffffffff1b7fffffffffffffff42aabb20"),
+                                   &map, NULL),
+                         0);
         assert_true(cbor_value_int(cbor_map_int(map, 1), &number) && number == 10);
         assert_true(cbor_value_bytes(cbor_map_int(map, -1), &bytes) && bytes_equal(bytes, hex("beef")));
         assert_true(cbor_value_text(cbor_map_text(map, "a"), &bytes) && bytes_equal(bytes, TEXT("xy")));
@@ -304,10 +340,23 @@ static void numbers_are_written_in_their_shortest_form(void **state) {
                 int64_t value;
                 const char *encoded;
         } numbers[] = {
-                { 0, "00" }, { 23, "17" }, { 24, "1818" }, { 255, "18ff" }, { 256, "190100" }, { 65535, "19ffff" },
-                { 65536, "1a00010000" }, { 4294967295, "1affffffff" }, { 4294967296, "1b0000000100000000" },
-                { INT64_MAX, "1b7fffffffffffffff" }, { -1, "20" }, { -24, "37" }, { -25, "3818" }, { -256, "38ff" },
-                { -257, "390100" }, { -1000, "3903e7" }, { INT64_MIN, "3b7fffffffffffffff" },
+                { 0, "00" },
+                { 23, "17" },
+                { 24, "1818" },
+                { 255, "18ff" },
+                { 256, "190100" },
+                { 65535, "19ffff" },
+                { 65536, "1a00010000" },
+                { 4294967295, "1affffffff" },
+                { 4294967296, "1b0000000100000000" },
+                { INT64_MAX, "1b7fffffffffffffff" },
+                { -1, "20" },
+                { -24, "37" },
+                { -25, "3818" },
+                { -256, "38ff" },
+                { -257, "390100" },
+                { -1000, "3903e7" },
+                { INT64_MIN, "3b7fffffffffffffff" },
         };
 
         (void)state;

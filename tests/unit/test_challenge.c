@@ -35,7 +35,9 @@ static void a_challenge_comes_as_cbor_with_its_life_and_the_formats_taken(void *
         assert_true(cbor_view_enter(cbor_view_member(payload, 2), &cursor) && cursor.left == 5);
         assert_true(cbor_view_next(&cursor, &format) && cbor_view_int(format, &value) && value == FORMAT_EAT_CWT);
         /* Deterministic: keys 1, 2, 10 in the order of their encodings. */
-        assert_memory_equal(payload.data, "\xa3\x01\x19\x01\x2c\x02\x85\x19\x01\x07\x19\x27\x13\x19\x27\x14\x18\x3d\x12\x0a\x58\x20", 22);
+        assert_memory_equal(payload.data,
+                            "\xa3\x01\x19\x01\x2c\x02\x85\x19\x01\x07\x19\x27\x13\x19\x27\x14\x18\x3d\x12\x0a\x58\x20",
+                            22);
         buffer_free(&reply.payload);
 }
 
@@ -59,9 +61,9 @@ static void another_accept_or_a_body_is_refused(void **state) {
                          CODE_NOT_ACCEPTABLE);
         assert_int_equal(reply.content_format, FORMAT_PROBLEM);
         buffer_free(&reply.payload);
-        assert_int_equal(evidence_request(e, &e->identity, CODE_POST, "rats/nonce", FORMAT_NONE, FORMAT_NONE,
-                                          TEXT("x"), &reply),
-                         CODE_BAD_REQUEST);
+        assert_int_equal(
+                evidence_request(e, &e->identity, CODE_POST, "rats/nonce", FORMAT_NONE, FORMAT_NONE, TEXT("x"), &reply),
+                CODE_BAD_REQUEST);
         buffer_free(&reply.payload);
 }
 
@@ -99,12 +101,14 @@ static void the_same_evidence_again_gets_the_same_answer_and_changes_nothing(voi
 
         evidence_nonce(e, &e->identity, nonce);
         evidence_make(e, &(struct evidence_options){ .nonce = nonce_bytes(nonce) }, &evidence);
-        evidence_request(e, &e->identity, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), &first);
+        evidence_request(e, &e->identity, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE,
+                         buffer_bytes(&evidence), &first);
         assert_int_equal(store_meta_get(e->f->store, &before), 0);
         fixture_commit(e->f);
         /* Also long after the challenge would have expired. */
         fixture_pass(e->f, 3600);
-        evidence_request(e, &e->identity, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE, buffer_bytes(&evidence), &again);
+        evidence_request(e, &e->identity, CODE_POST, "rats/evidence", FORMAT_EAT_CWT, FORMAT_NONE,
+                         buffer_bytes(&evidence), &again);
         assert_int_equal(first.code, CODE_CREATED);
         assert_int_equal(again.code, CODE_CREATED);
         assert_true(bytes_equal(buffer_bytes(&first.payload), buffer_bytes(&again.payload)));

@@ -12,9 +12,8 @@ static const struct kind {
         enum cose_algorithm algorithm;
         size_t signature_bytes;
 } kinds[] = {
-        { "EC", "P-256", COSE_ES256, 64 },      { "EC", "P-384", COSE_ES384, 96 },
-        { "EC", "P-521", COSE_ES512, 132 },     { "ED25519", NULL, COSE_EDDSA, 64 },
-        { "ED448", NULL, COSE_EDDSA, 114 },
+        { "EC", "P-256", COSE_ES256, 64 },   { "EC", "P-384", COSE_ES384, 96 },  { "EC", "P-521", COSE_ES512, 132 },
+        { "ED25519", NULL, COSE_EDDSA, 64 }, { "ED448", NULL, COSE_EDDSA, 114 },
 };
 
 static EVP_PKEY *key_make(const struct kind *kind) {
@@ -91,7 +90,8 @@ static void an_algorithm_goes_with_its_own_key_alone(void **state) {
                         assert_int_equal(cose_sign1_make(signer, (struct bytes){}, TEXT("p"), &message), 0);
                         parse(buffer_bytes(&message), &sign1);
                         r = cose_sign1_verify(&sign1, other, &problem);
-                        assert_int_equal(r, kinds[i].algorithm == kinds[j].algorithm ? -EKEYREJECTED : -EPROTONOSUPPORT);
+                        assert_int_equal(r,
+                                         kinds[i].algorithm == kinds[j].algorithm ? -EKEYREJECTED : -EPROTONOSUPPORT);
                         assert_int_equal(problem.code, CODE_FORBIDDEN);
                 }
 }
@@ -142,7 +142,12 @@ static void it_is_taken_untagged_and_under_18_and_under_61_around_18(void **stat
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(heads); i++) {
-                parse(message_of(heads[i], "43a10126", i == 3 ? "a04161" "4162" "ff" : "a041614162"), &sign1);
+                parse(message_of(heads[i], "43a10126",
+                                 i == 3 ? "a04161"
+                                          "4162"
+                                          "ff"
+                                        : "a041614162"),
+                      &sign1);
                 assert_int_equal(sign1.algorithm, COSE_ES256);
                 assert_true(bytes_equal(sign1.payload, TEXT("a")));
                 assert_true(bytes_equal(sign1.signature, TEXT("b")));

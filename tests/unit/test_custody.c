@@ -17,7 +17,8 @@ static int copy(void *userdata, const struct custody *custody) {
         struct record *record = userdata;
 
         record->custody = *custody;
-        assert_true(custody->receipt.size <= sizeof record->receipt && custody->evidence.size <= sizeof record->evidence);
+        assert_true(custody->receipt.size <= sizeof record->receipt &&
+                    custody->evidence.size <= sizeof record->evidence);
         if (custody->receipt.size > 0)
                 memcpy(record->receipt, custody->receipt.data, custody->receipt.size);
         if (custody->evidence.size > 0)
@@ -116,7 +117,8 @@ static void a_request_that_is_rolled_back_leaves_no_gap_in_the_chain(void **stat
 
         evidence_give(e, &e->identity, NULL);
         assert_int_equal(store_savepoint(e->f->store), 0);
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("lost"), &none, &sequence, NULL), 0);
+        assert_int_equal(
+                custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("lost"), &none, &sequence, NULL), 0);
         assert_int_equal(sequence, 2);
         assert_int_equal(store_savepoint_rollback(e->f->store), 0);
         assert_int_equal(evidence_give(e, &e->identity, NULL), 2);
@@ -130,11 +132,13 @@ static void a_receipt_of_evidence_not_appraised_says_so(void **state) {
         struct bytes claims, appraisal, reason;
 
         e->turn->now.quality = CLOCK_UNKNOWN;
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 273, NULL, TEXT("?"), &none, &sequence, NULL), 0);
+        assert_int_equal(
+                custody_record(e->turn, &e->custodian, "sensor-1", 273, NULL, TEXT("?"), &none, &sequence, NULL), 0);
         claims = claims_of(e, record_get(e, sequence));
         appraisal = cbor_view_member(claims, RECEIPT_APPRAISAL);
         assert_true(cbor_view_is_null(cbor_view_member(appraisal, 1)));
-        assert_true(cbor_view_text(cbor_view_member(appraisal, 2), &reason) && bytes_equal(reason, bytes_of(none.reason)));
+        assert_true(cbor_view_text(cbor_view_member(appraisal, 2), &reason) &&
+                    bytes_equal(reason, bytes_of(none.reason)));
         assert_int_equal(claim_bytes(claims, RECEIPT_NONCE).size, 0);
         assert_int_equal(claim_int(claims, RECEIPT_QUALITY), CLOCK_UNKNOWN);
         assert_int_equal(claim_int(claims, RECEIPT_FORMAT), 273);
@@ -169,13 +173,18 @@ static void evidence_beyond_the_backlog_is_refused_by_count_and_by_size(void **s
         uint64_t sequence = 0;
 
         e->f->config.backlog_records = 1;
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("1"), &none, &sequence, &problem), 0);
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("2"), &none, &sequence, &problem), -ENOSPC);
+        assert_int_equal(
+                custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("1"), &none, &sequence, &problem), 0);
+        assert_int_equal(
+                custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("2"), &none, &sequence, &problem),
+                -ENOSPC);
         assert_int_equal(problem.code, CODE_UNAVAILABLE);
         assert_int_equal(problem.max_age_sec, 600);
         e->f->config.backlog_records = 100;
         e->f->config.backlog_bytes = 10;
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("0123456789a"), &none, &sequence, &problem), -ENOSPC);
+        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("0123456789a"), &none,
+                                        &sequence, &problem),
+                         -ENOSPC);
         assert_int_equal(sequence, 1);
 }
 
@@ -190,7 +199,9 @@ static void when_the_backlog_is_half_full_a_talkative_device_waits_and_others_do
         e->f->config.backlog_records = 4;
         for (int i = 0; i < 2; i++) {
                 assert_int_equal(custody_admit(e->turn, &talkative, profile, 1, &problem), 0);
-                assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("1"), &none, &sequence, NULL), 0);
+                assert_int_equal(
+                        custody_record(e->turn, &e->custodian, "sensor-1", 60, NULL, TEXT("1"), &none, &sequence, NULL),
+                        0);
         }
         assert_int_equal(custody_admit(e->turn, &talkative, profile, 1, &problem), -EBUSY);
         assert_int_equal(problem.code, CODE_TOO_MANY_REQUESTS);
@@ -206,7 +217,8 @@ static size_t relayed(struct evidence_fixture *e, uint64_t *ret_count) {
         size_t events = 0;
 
         for (size_t i = 0; i < e->turn->effect_count; i++)
-                if (e->turn->effects[i].kind == EFFECT_EVENT && e->turn->effects[i].event.kind == EVENT_EVIDENCE_RELAYED) {
+                if (e->turn->effects[i].kind == EFFECT_EVENT &&
+                    e->turn->effects[i].event.kind == EVENT_EVIDENCE_RELAYED) {
                         events++;
                         *ret_count = e->turn->effects[i].event.count;
                 }
@@ -314,7 +326,8 @@ static void a_verdict_upstream_on_evidence_not_verified_here_answers_no_conflict
         device.is_conflicted = true;
         device.conflicted = e->turn->now;
         assert_int_equal(device_update(e->f->store, &device), 0);
-        assert_int_equal(custody_record(e->turn, &e->custodian, "sensor-1", 273, NULL, TEXT("?"), &none, &sequence, NULL), 0);
+        assert_int_equal(
+                custody_record(e->turn, &e->custodian, "sensor-1", 273, NULL, TEXT("?"), &none, &sequence, NULL), 0);
         assert_int_equal(relay_result(e->turn, sequence, TIER_AFFIRMING, (struct bytes){}), 0);
         assert_int_equal(fixture_device(e->f, "sensor-1").tier, TIER_AFFIRMING);
         assert_true(fixture_device(e->f, "sensor-1").is_conflicted);

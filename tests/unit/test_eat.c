@@ -57,8 +57,8 @@ static void a_plain_eat_is_read(void **state) {
         struct claims claims;
 
         (void)state;
-        parse(hex("a7" "0a5820" NONCE_HEX "190100" "47" "01020304050607" "190107" "03" "190109" "63757269"
-                  "19010e" "626677" "19010f" "82" "63312e32" "194000" "190111" "81" "82" "182a" "5820" NONCE_HEX),
+        parse(hex("a70a5820" NONCE_HEX "19010047010203040506071901070319010963757269"
+                  "19010e62667719010f8263312e321940001901118182182a5820" NONCE_HEX),
               &claims);
         assert_int_equal(claims.nonce_count, 1);
         assert_int_equal(claims.ueid.size, 7);
@@ -77,9 +77,9 @@ static void a_legacy_psa_token_is_read_by_its_own_keys(void **state) {
         struct claims claims;
 
         (void)state;
-        parse(hex("a5" "3a000124f7" "715053415f494f545f50524f46494c455f31" "3a000124f9" "193001" "3a000124fd" "81"
-                  "a4" "01" "62424c" "02" "5820" NONCE_HEX "04" "63312e30" "05" "42abcd"
-                  "3a000124ff" "5820" NONCE_HEX "3a00012500" "47" "01020304050607"),
+        parse(hex("a53a000124f7715053415f494f545f50524f46494c455f313a000124f91930013a000124fd81"
+                  "a40162424c025820" NONCE_HEX "0463312e300542abcd"
+                  "3a000124ff5820" NONCE_HEX "3a000125004701020304050607"),
               &claims);
         assert_true(claims.is_psa);
         assert_int_equal(claims.lifecycle, 0x3001);
@@ -95,7 +95,7 @@ static void the_older_psa_profile_uses_the_new_keys(void **state) {
         struct claims claims;
 
         (void)state;
-        parse(hex("a2" "190109" "7818" "687474703a2f2f61726d2e636f6d2f7073612f322e302e30" "19095b" "193000"), &claims);
+        parse(hex("a21901097818687474703a2f2f61726d2e636f6d2f7073612f322e302e3019095b193000"), &claims);
         assert_true(claims.is_psa);
         assert_int_equal(claims.lifecycle, 0x3000);
 }
@@ -105,9 +105,9 @@ static void measured_components_are_read_and_other_formats_passed_over(void **st
         struct claims claims;
 
         (void)state;
-        parse(hex("a1" "190111" "83" "82" "190127" "583b"
-                  "a2" "01" "82" "63617070" "82" "63322e30" "194000" "02" "82" "677368612d323536" "5820" NONCE_HEX
-                  "82" "190127" "4a" "a2" "01" "81" "63636667" "05" "4100" "82" "190102" "4100"),
+        parse(hex("a11901118382190127583b"
+                  "a20182636170708263322e301940000282677368612d3235365820" NONCE_HEX
+                  "821901274aa2018163636667054100821901024100"),
               &claims);
         assert_int_equal(claims.measurement_count, 1);
         assert_true(bytes_equal(claims.measurements[0].type, TEXT("app")));
@@ -119,7 +119,7 @@ static void several_nonces_are_read(void **state) {
         struct claims claims;
 
         (void)state;
-        parse(hex("a1" "0a" "82" "48" "0000000000000000" "48" "1111111111111111"), &claims);
+        parse(hex("a10a82480000000000000000481111111111111111"), &claims);
         assert_int_equal(claims.nonce_count, 2);
         assert_int_equal(claims.nonces[1].data[0], 0x11);
 }
@@ -128,7 +128,7 @@ static void unknown_claims_are_passed_over(void **state) {
         struct claims claims;
 
         (void)state;
-        parse(hex("a4" "01" "6169" "1907cf" "a0" "6161" "f6" "19010b" "05"), &claims);
+        parse(hex("a40161691907cfa06161f619010b05"), &claims);
         assert_int_equal(claims.nonce_count, 0);
         parse(hex("a0"), &claims);
         parse(hex("bfff"), &claims);
@@ -143,34 +143,35 @@ static void a_claim_of_the_wrong_type_or_size_is_refused(void **state) {
         assert_refused("a10a00", "eat_nonce");
         assert_refused("a10a4700000000000000", "eat_nonce");
         assert_refused("a10a5841" NONCE_HEX NONCE_HEX "00", "eat_nonce");
-        assert_refused("a10a81" "00", "eat_nonce");
-        assert_refused("a10a85" "480000000000000000" "480000000000000000" "480000000000000000" "480000000000000000"
-                       "480000000000000000", "4 nonces");
-        assert_refused("a1190100" "4101", "ueid");
-        assert_refused("a1190100" "6161", "ueid");
-        assert_refused("a1190107" "05", "dbgstat");
-        assert_refused("a1190107" "20", "dbgstat");
-        assert_refused("a1190109" "00", "eat_profile");
-        assert_refused("a119010e" "00", "swname");
-        assert_refused("a119010f" "00", "swversion");
-        assert_refused("a119010f" "80", "swversion");
-        assert_refused("a119010f" "8100", "swversion");
-        assert_refused("a119095b" "20", "lifecycle");
-        assert_refused("a119095b" "1a00010000", "lifecycle");
-        assert_refused("a119095f" "00", "components");
-        assert_refused("a119095f" "8100", "component");
-        assert_refused("a119095f" "81a0", "component");
-        assert_refused("a119095f" "81a1" "026161", "component");
-        assert_refused("a119095f" "81a2" "0100" "024100", "component");
-        assert_refused("a1190111" "00", "measurements");
-        assert_refused("a1190111" "8100", "measurement");
-        assert_refused("a1190111" "81" "81" "182a", "measurement");
-        assert_refused("a1190111" "81" "82" "182a" "00", "measurement");
-        assert_refused("a1190111" "81" "82" "190127" "4100", "key 1");
-        assert_refused("a1190111" "81" "82" "190127" "41ff", "break");
-        assert_refused("a1190111" "81" "82" "190127" "44a1018100", "key 1");
-        assert_refused("a1190111" "81" "82" "190127" "47" "a101" "82" "6161" "8100", "version");
-        assert_refused("a1190111" "81" "82" "190127" "47" "a2" "01" "81" "6161" "0200", "digest");
+        assert_refused("a10a8100", "eat_nonce");
+        assert_refused("a10a85480000000000000000480000000000000000480000000000000000480000000000000000"
+                       "480000000000000000",
+                       "4 nonces");
+        assert_refused("a11901004101", "ueid");
+        assert_refused("a11901006161", "ueid");
+        assert_refused("a119010705", "dbgstat");
+        assert_refused("a119010720", "dbgstat");
+        assert_refused("a119010900", "eat_profile");
+        assert_refused("a119010e00", "swname");
+        assert_refused("a119010f00", "swversion");
+        assert_refused("a119010f80", "swversion");
+        assert_refused("a119010f8100", "swversion");
+        assert_refused("a119095b20", "lifecycle");
+        assert_refused("a119095b1a00010000", "lifecycle");
+        assert_refused("a119095f00", "components");
+        assert_refused("a119095f8100", "component");
+        assert_refused("a119095f81a0", "component");
+        assert_refused("a119095f81a1026161", "component");
+        assert_refused("a119095f81a20100024100", "component");
+        assert_refused("a119011100", "measurements");
+        assert_refused("a11901118100", "measurement");
+        assert_refused("a11901118181182a", "measurement");
+        assert_refused("a11901118182182a00", "measurement");
+        assert_refused("a119011181821901274100", "key 1");
+        assert_refused("a1190111818219012741ff", "break");
+        assert_refused("a1190111818219012744a1018100", "key 1");
+        assert_refused("a1190111818219012747a1018261618100", "version");
+        assert_refused("a1190111818219012747a2018161610200", "digest");
 }
 
 static void more_measurements_than_there_is_room_for_are_refused(void **state) {
