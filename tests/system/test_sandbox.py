@@ -4,6 +4,7 @@ tests/unit/test_sandbox.c."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import unittest
@@ -149,6 +150,23 @@ class Walls(unittest.TestCase):
             g.stop()
             self.assertNotIn("sandbox refused", g.output())
             self.assertEqual(g.events("sandbox-violation"), [])
+
+
+    def test_a_role_comes_back_after_an_upgrade_has_replaced_the_program(self):
+        g = Gateway()
+        self.addCleanup(g.close)
+        program = os.path.join(g.folder, "gatewayd")
+        shutil.copy(g.program, program)
+        g.program = program
+        with g:
+            os.unlink(program)
+            with open(program, "w") as f:
+                f.write("another version\n")
+            for role in ("core", "south", "north"):
+                pid, mark = wait_for(lambda: g.role_pid(role), role), g.mark()
+                os.kill(pid, signal.SIGKILL)
+                g.wait_event("role-started", mark, reason=role)
+            wait_for(lambda: g.ctl("status", check=False)[0] == 0, "core to answer")
 
 
 class WithoutLandlock(unittest.TestCase):
