@@ -10,6 +10,7 @@
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <systemd/sd-id128.h>
 #include <unistd.h>
 
 #include "coap/datagrams.h"
@@ -415,8 +416,11 @@ static int take_over(struct south *south, int udp, int lookup, int exchange) {
 int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t generation,
               const struct south_settings *settings, struct south **ret, struct problem *problem) {
         struct south *south = xcalloc(1, sizeof *south);
+        sd_id128_t boot;
         int r;
 
+        /* sd-event asks for it at its first timer; read now, it is remembered, and no file is opened then. */
+        (void)sd_id128_get_boot(&boot);
         south->event = sd_event_ref(event);
         south->settings = *settings;
         south->generation = generation;

@@ -12,7 +12,7 @@ from gateway import SLOW
 from south_bed import Device, South, moved_clock
 from test_south_handshake import begin
 
-YEAR = {"ahead": str(365 * 86400), "back": str(-365 * 86400)}
+YEAR = str(365 * 86400)
 
 
 class ClockJumps(unittest.TestCase):
@@ -35,12 +35,12 @@ class ClockJumps(unittest.TestCase):
         return device
 
     def both_ways(self):
-        for offset in YEAR.values():
-            self.set_clock("0")
-            yield offset
+        for before, after in (("0", YEAR), (YEAR, "0"), ("0", "-" + YEAR)):
+            self.set_clock(before)
+            yield after
 
     def test_the_clock_of_the_test_really_jumps(self):
-        self.set_clock(YEAR["ahead"])
+        self.set_clock(YEAR)
         self.south.command("clock")
         ahead = self.south.wait_for("clock", since=len(self.south.events) - 2)["seconds"]
         self.assertGreater(ahead - time.time(), 300 * 86400)
