@@ -129,6 +129,8 @@ static void whoever_comes_second_with_the_old_key_is_a_conflict_that_shows(void 
         /* Evidence decided: the thief's key ends at once, not after a grace. */
         assert_int_equal(fixture_state(f, stolen), KEY_DEACTIVATED);
         assert_int_equal(fixture_state(f, old), KEY_RETIRING);
+        /* The evidence has served: one more key over the old one takes new evidence. */
+        assert_int_equal(fixture_cred(f, &device, kid, NULL), CODE_FORBIDDEN);
 }
 
 static void evidence_opens_cred_in_the_session_in_which_it_came_and_in_no_other(void **state) {
@@ -163,6 +165,24 @@ static void evidence_over_the_newest_key_opens_nothing_to_an_old_one(void **stat
         fixture_attest(f, &device);
         assert_false(fixture_device(f, "sensor-1").is_conflicted);
         assert_int_equal(fixture_cred(f, &thief, kid, NULL), CODE_FORBIDDEN);
+}
+
+static void evidence_over_a_key_in_good_standing_leaves_no_mark_on_it(void **state) {
+        struct fixture *f = *state;
+        struct credential credential;
+        struct identity identity;
+        char kid[ID_SIZE];
+
+        fixture_add(f, "sensor-1", FIXTURE_ATTEST);
+        identity = connected(f, "sensor-1");
+        fixture_attest(f, &identity);
+        fixture_provision(f, "sensor-1", kid);
+        identity = connected(f, kid);
+        fixture_attest(f, &identity);
+        assert_int_equal(credential_get(f->store, bytes_of(kid), &credential), 0);
+        assert_int_equal(credential.session, 0);
+        assert_int_equal(credential_get(f->store, TEXT("sensor-1"), &credential), 0);
+        assert_int_equal(credential.session, 0);
 }
 
 static void at_most_four_unproven_keys_and_the_oldest_is_dropped_and_counted(void **state) {
@@ -437,6 +457,7 @@ int main(void) {
                 TEST(whoever_comes_second_with_the_old_key_is_a_conflict_that_shows),
                 TEST(evidence_opens_cred_in_the_session_in_which_it_came_and_in_no_other),
                 TEST(evidence_over_the_newest_key_opens_nothing_to_an_old_one),
+                TEST(evidence_over_a_key_in_good_standing_leaves_no_mark_on_it),
                 TEST(at_most_four_unproven_keys_and_the_oldest_is_dropped_and_counted),
                 TEST(a_device_never_has_more_rows_than_allowed_however_often_it_rotates),
                 TEST(a_kid_is_sixteen_letters_and_digits_and_new_each_time),

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "gatewayd/cbor.h"
+#include "store/internal.h"
 #include "tests/unit/devices_fixture.h"
 
 #define ID_SIZE (DEVICE_ID_MAX + 1)
@@ -227,8 +228,32 @@ static void a_year_that_the_calendar_jumps_restricts_nobody_while_it_is_held(voi
         assert_int_equal(fixture_device(f, "sensor-1").due, 0);
 }
 
+static void a_conflict_and_a_compromise_make_evidence_due_at_once(void **state) {
+        struct fixture *f = *state;
+        struct identity identity;
+        char kid[ID_SIZE], old[ID_SIZE];
+
+        fixture_add(f, "sensor-1", FIXTURE_ATTEST);
+        fixture_provision(f, "sensor-1", old);
+        memcpy(kid, old, sizeof kid);
+        fixture_rotate(f, kid);
+        identity = connected(f, kid);
+        fixture_attest(f, &identity);
+        fixture_pass(f, 10);
+        assert_int_equal(fixture_due(f, &identity), 0);
+        (void)connected(f, old);
+        assert_int_equal(fixture_due(f, &identity), DUE_ATTEST); /* the device itself is asked, on its good key */
+        fixture_pass(f, 10);
+        fixture_attest(f, &identity);
+        assert_int_equal(fixture_due(f, &identity), 0);
+        fixture_pass(f, 10);
+        assert_int_equal(registry_rotate(&f->turn, "sensor-1", true, 0, &f->problem), 0);
+        assert_int_equal(fixture_device(f, "sensor-1").due, DUE_ROTATE | DUE_ATTEST);
+}
+
 static void evidence_falls_due_by_its_own_interval_and_its_absence_is_told_once(void **state) {
         struct fixture *f = *state;
+        struct device device;
         struct identity identity;
         char kid[ID_SIZE];
 
@@ -245,8 +270,10 @@ static void evidence_falls_due_by_its_own_interval_and_its_absence_is_told_once(
         fixture_commit(f);
         assert_int_equal(fixture_device(f, "sensor-1").due & DUE_ATTEST, DUE_ATTEST);
         fixture_pass_ticking(f, 10 * FIXTURE_DAY);
+        device = fixture_device(f, "sensor-1");
+        assert_int_equal(schedule_device(&f->turn, &device), 0); /* looked at for another reason */
         assert_int_equal(fixture_audited(f, "sensor-1", EVENT_ATTESTATION_OVERDUE), 1);
-        assert_int_equal(fixture_device(f, "sensor-1").standing, STANDING_OPERATIONAL);
+        assert_int_equal(device.standing, STANDING_OPERATIONAL);
         identity = connected(f, kid);
         fixture_attest(f, &identity);
         fixture_pass_ticking(f, 15 * FIXTURE_DAY);
@@ -319,6 +346,27 @@ static void one_device_that_cannot_be_looked_at_holds_up_no_other(void **state) 
         assert_int_equal(fixture_device(f, "sensor-1").due, DUE_ROTATE);
 }
 
+static void rows_that_cannot_be_read_hold_up_no_other_device_and_nothing_half_done_stays(void **state) {
+        struct fixture *f = *state;
+        char kid[ID_SIZE], other[ID_SIZE];
+
+        fixture_add(f, "sensor-1", FIXTURE_PLAIN);
+        fixture_provision(f, "sensor-1", kid);
+        fixture_add(f, "sensor-2", FIXTURE_PLAIN);
+        fixture_provision(f, "sensor-2", other);
+        assert_int_equal(connection_run(f->store->db, "UPDATE credential SET predecessor = printf('%.80c', 'x')"
+                                                      " WHERE device = 'sensor-1'"), 0);
+        fixture_pass(f, 30 * FIXTURE_DAY);
+        assert_int_equal(schedule_tick(&f->turn, 16), 2);
+        assert_int_equal(schedule_tick(&f->turn, 16), 0); /* it is tried again in an hour */
+        assert_int_equal(fixture_effects(f, EFFECT_EVENT, "sensor-1"), 0);
+        fixture_commit(f);
+        assert_int_equal(fixture_device(f, "sensor-1").due, 0);
+        assert_int_equal(fixture_device(f, "sensor-2").due, DUE_ROTATE);
+        fixture_pass(f, 3600);
+        assert_int_equal(schedule_tick(&f->turn, 16), 1);
+}
+
 static void a_profile_changed_by_a_reload_counts_from_the_next_look(void **state) {
         struct fixture *f = *state;
         struct identity identity;
@@ -344,10 +392,12 @@ int main(void) {
                 TEST(an_overdue_device_renews_and_is_operational_again),
                 TEST(a_quarantined_overdue_device_that_attests_may_only_renew),
                 TEST(a_year_that_the_calendar_jumps_restricts_nobody_while_it_is_held),
+                TEST(a_conflict_and_a_compromise_make_evidence_due_at_once),
                 TEST(evidence_falls_due_by_its_own_interval_and_its_absence_is_told_once),
                 TEST(due_times_of_a_fleet_are_spread),
                 TEST(a_tick_looks_at_what_is_due_and_says_when_more_is_waiting),
                 TEST(one_device_that_cannot_be_looked_at_holds_up_no_other),
+                TEST(rows_that_cannot_be_read_hold_up_no_other_device_and_nothing_half_done_stays),
                 TEST(a_profile_changed_by_a_reload_counts_from_the_next_look),
         };
 
