@@ -225,7 +225,7 @@ class MbedTls(unittest.TestCase):
                                                                               "--observe")))
             mark = gateway.mark()
             waiting.start()
-            wait_for(lambda: gateway.ctl("status", "--json")[1], "the gateway")
+            wait_for(lambda: gateway.ctl("status", "--json")[1]["south"]["observers"], "its observation")
             gateway.ctl("rotate", "meter-1")
             gateway.wait_event("credential-activated", mark, device="meter-1")
             waiting.join(60 * SLOW)

@@ -28,6 +28,7 @@ struct world {
         /* What the device did. */
         struct device_key key; /* of the latest connect() */
         unsigned connects, disconnects, stores;
+        bool is_connecting;
         struct device_memory flash;
         bool flash_is_broken;
         uint8_t sent[WORLD_SENT_MAX][DEVICE_DATAGRAM_MAX];
@@ -59,10 +60,14 @@ static inline void world_port_connect(void *user, const struct device_key *key) 
 
         world->key = *key;
         world->connects++;
+        world->is_connecting = true;
 }
 
 static inline void world_port_disconnect(void *user) {
-        ((struct world *)user)->disconnects++;
+        struct world *world = user;
+
+        world->disconnects++;
+        world->is_connecting = false;
 }
 
 static inline int world_port_send(void *user, const uint8_t *datagram, size_t size) {
@@ -112,6 +117,7 @@ static inline void world_power_up(struct world *world) {
         };
 
         world->sent_count = world->sent_read = 0;
+        world->is_connecting = false;
         device_init(&world->device, &world->config, &port, &world->flash);
         world->wake = device_tick(&world->device);
 }
@@ -149,6 +155,7 @@ static inline void world_await_connect(struct world *world, uint64_t ms) {
         uint64_t until = world->now + ms;
         unsigned before = world->connects;
 
+        assert_false(world->is_connecting); /* it did so already */
         while (world->connects == before && world->wake <= until) {
                 world->now = world->wake > world->now ? world->wake : world->now;
                 world->wake = device_tick(&world->device);
@@ -157,15 +164,18 @@ static inline void world_await_connect(struct world *world, uint64_t ms) {
 }
 
 static inline void world_accept(struct world *world) {
+        world->is_connecting = false;
         world->wake = device_connected(&world->device);
 }
 
 static inline void world_refuse(struct world *world) {
+        world->is_connecting = false;
         world->wake = device_refused(&world->device);
 }
 
 /* A handshake that meets silence, or an open session that ends. */
 static inline void world_lose(struct world *world) {
+        world->is_connecting = false;
         world->wake = device_lost(&world->device);
 }
 

@@ -167,13 +167,18 @@ int fixture_connect_early(struct fixture *f, const char *identity, struct identi
         return connect_as(f, identity, true, ret);
 }
 
-uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path,
-                        int32_t accept, struct bytes payload, struct reply *reply) {
+uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path, int32_t accept,
+                        struct bytes payload, struct reply *reply) {
         const struct moment connected = f->turn.now;
         const struct exchange_entry *entry;
         struct request request = {
-                .from = from, .method = method, .path = bytes_of(path), .content_format = FORMAT_NONE,
-                .accept = accept, .observe = -1, .payload = payload,
+                .from = from,
+                .method = method,
+                .path = bytes_of(path),
+                .content_format = FORMAT_NONE,
+                .accept = accept,
+                .observe = -1,
+                .payload = payload,
         };
         struct problem problem = { 0 };
 

@@ -11,7 +11,7 @@
 #include "store/audit.h"
 #include "store/credentials.h"
 
-#define FIXTURE_DAY INT64_C(86400)
+#define FIXTURE_DAY   INT64_C(86400)
 #define FIXTURE_START INT64_C(1790000000)
 
 /* Profiles by index; all rotate every 30 days, jitter 0, grace 7 days, max_age 90 days. */
@@ -59,8 +59,8 @@ int fixture_connect(struct fixture *f, const char *identity, struct identity *re
 int fixture_connect_early(struct fixture *f, const char *identity, struct identity *ret);
 /* A request on that session, authorised and in its savepoint as core does it; the identity is read anew.
  * Returns the code. Free the payload. */
-uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path,
-                        int32_t accept, struct bytes payload, struct reply *reply);
+uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path, int32_t accept,
+                        struct bytes payload, struct reply *reply);
 /* POST /cred; the kid of the grant in `kid` when it is 2.04. */
 uint8_t fixture_cred(struct fixture *f, struct identity *from, char kid[DEVICE_ID_MAX + 1], struct secret *key);
 /* Takes an answer of /cred in format 601 apart. */

@@ -10,9 +10,9 @@
 #include <errno.h>
 
 /* A tick comes every six hours; on top of a deadline that much may pass, and an hour of retry. */
-#define SLACK_SEC (12 * INT64_C(3600))
+#define SLACK_SEC    (12 * INT64_C(3600))
 #define UNPROVEN_SEC (30 * FIXTURE_DAY)
-#define ENDED_SEC (90 * FIXTURE_DAY)
+#define ENDED_SEC    (90 * FIXTURE_DAY)
 
 static const struct credential *find(const struct credential *list, size_t count, const char *identity) {
         for (size_t i = 0; i < count; i++)
@@ -66,8 +66,8 @@ static void check_ending(struct world *w, struct world_device *d, const struct c
                 world_fail(w, d->model.id, "key %s ended before its time", after->identity);
 }
 
-static void check_key(struct world *w, struct world_device *d, const struct credential *c,
-                      const struct credential *tip, bool is_awaited) {
+static void check_key(struct world *w, struct world_device *d, const struct credential *c, const struct credential *tip,
+                      bool is_awaited) {
         const struct profile *profile = &w->f->profiles[d->profile];
         const struct moment *now = &w->f->turn.now;
 
@@ -97,7 +97,8 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
 
 /* ---- one device ---- */
 
-static void check_newest(struct world *w, struct world_device *d, const struct device *row, const struct credential *tip) {
+static void check_newest(struct world *w, struct world_device *d, const struct device *row,
+                         const struct credential *tip) {
         const struct profile *profile = &w->f->profiles[d->profile];
         int64_t powered = moment_powered_age(&w->f->turn.now, &tip->issued);
         bool is_overdue = row->standing == STANDING_RESTRICTED || row->standing == STANDING_QUARANTINED;
@@ -137,8 +138,8 @@ static const struct credential *check_device(struct world *w, struct world_devic
                 bool is_awaited = false;
 
                 for (size_t j = 0; j < count; j++)
-                        is_awaited |= list[j].state == KEY_PRE_ACTIVE &&
-                                      strcmp(list[j].predecessor, list[i].identity) == 0;
+                        is_awaited |=
+                                list[j].state == KEY_PRE_ACTIVE && strcmp(list[j].predecessor, list[i].identity) == 0;
                 check_key(w, d, &list[i], tip, is_awaited);
         }
         if (tip)
@@ -180,7 +181,7 @@ static int count_row(void *userdata, const struct audit_row *row) {
 
 void world_check_audit(struct world *w) {
         static const enum event_kind kinds[] = {
-                EVENT_CREDENTIAL_ISSUED,    EVENT_CREDENTIAL_ACTIVATED, EVENT_CREDENTIAL_CONFIRMED,
+                EVENT_CREDENTIAL_ISSUED,      EVENT_CREDENTIAL_ACTIVATED, EVENT_CREDENTIAL_CONFIRMED,
                 EVENT_CREDENTIAL_DEACTIVATED, EVENT_CREDENTIAL_DESTROYED,
         };
         uint64_t counts[EVENT_KINDS] = { 0 }, bad = 0;
@@ -189,8 +190,9 @@ void world_check_audit(struct world *w) {
                 world_fail(w, NULL, "the audit table cannot be read");
         for (size_t i = 0; i < ELEMENTS(kinds); i++)
                 if (counts[kinds[i]] != w->expected[kinds[i]])
-                        world_fail(w, NULL, "%s: %llu rows in the audit table, %llu steps in the keys", event_name(kinds[i]),
-                                   (unsigned long long)counts[kinds[i]], (unsigned long long)w->expected[kinds[i]]);
+                        world_fail(w, NULL, "%s: %llu rows in the audit table, %llu steps in the keys",
+                                   event_name(kinds[i]), (unsigned long long)counts[kinds[i]],
+                                   (unsigned long long)w->expected[kinds[i]]);
         if (audit_verify(w->f->store, &bad) < 0)
                 world_fail(w, NULL, "the audit chain is broken at row %llu", (unsigned long long)bad);
         w->conflicts = counts[EVENT_CREDENTIAL_CONFLICT];

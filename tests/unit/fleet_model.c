@@ -8,7 +8,7 @@
 #include "gatewayd/problem.h"
 
 #define FALLBACK_SEC 86400 /* without one success with the newest key: the second slot may be tried */
-#define ROUNDS 4           /* of doing what /me says within one session */
+#define ROUNDS       4     /* of doing what /me says within one session */
 
 static bool is_set(const struct model_key *key) {
         return key->identity[0] != '\0';

@@ -14,9 +14,9 @@
 #include "gatewayd/cbor.h"
 #include "gatewayd/evidence/evidence.h"
 
-#define TICK_SEC (6 * INT64_C(3600))
-#define RETRY_SEC 3600
-#define TICK_LIMIT 32
+#define TICK_SEC         (6 * INT64_C(3600))
+#define RETRY_SEC        3600
+#define TICK_LIMIT       32
 #define CLOCK_RECORD_SEC 3600
 
 /* ---- chance ---- */
@@ -62,7 +62,9 @@ static void read_clocks(struct world *w) {
 static void open_store(struct world *w) {
         static const uint8_t sealing_key[32] = "a key-encryption key for tests!";
         struct store_options options = {
-                .path = w->path, .key_encryption_key = BYTES(sealing_key, 32), .in_memory = !w->path,
+                .path = w->path,
+                .key_encryption_key = BYTES(sealing_key, 32),
+                .in_memory = !w->path,
         };
 
         if (store_open(&options, &w->f->store, &w->f->problem) < 0)
@@ -228,8 +230,8 @@ static int air_me(void *userdata, struct model_device *model, uint32_t *ret_due)
         int64_t due = 0;
         int code = air_request(userdata, model, CODE_GET, "me", &reply);
 
-        if (code == CODE_CONTENT && (cbor_read(buffer_bytes(&reply.payload), &item, NULL) < 0 ||
-                                     !cbor_value_int(cbor_map_int(item, 6), &due)))
+        if (code == CODE_CONTENT &&
+            (cbor_read(buffer_bytes(&reply.payload), &item, NULL) < 0 || !cbor_value_int(cbor_map_int(item, 6), &due)))
                 world_fail(userdata, model->id, "/me cannot be read");
         buffer_free(&reply.payload);
         *ret_due = (uint32_t)due;
@@ -447,7 +449,8 @@ void world_settle(struct world *w) {
                 /* Without evidence only an operator can say that a conflict is over. */
                 if (row.standing != STANDING_OPERATIONAL ||
                     (row.is_conflicted && w->f->profiles[d->profile].attestation != ATTESTATION_NONE))
-                        world_fail(w, row.id, "in calm it stands at %d, conflicted %d", row.standing, row.is_conflicted);
+                        world_fail(w, row.id, "in calm it stands at %d, conflicted %d", row.standing,
+                                   row.is_conflicted);
                 if (fixture_state(w->f, d->model.newest.identity) != KEY_ACTIVE)
                         world_fail(w, row.id, "its newest key %s is not the active one", d->model.newest.identity);
                 for (unsigned j = 0; j < d->stolen_count; j++)

@@ -8,13 +8,13 @@
 #include "tests/unit/fleet_model.h"
 
 #define WORLD_DEVICES_MAX 1000
-#define STOLEN_MAX 4
+#define STOLEN_MAX        4
 
 struct world_device {
         struct model_device model;
         enum fixture_profile profile;
         int64_t wake_every, next_wake;
-        int64_t content_at;  /* the last time awake that ended with nothing left to do */
+        int64_t content_at;                  /* the last time awake that ended with nothing left to do */
         struct model_key stolen[STOLEN_MAX]; /* in a thief's hands: taken from the device, or got with such a key */
         unsigned stolen_count;
         struct identity session; /* of the device, while it is awake */
@@ -26,18 +26,18 @@ struct world_device {
 
 struct world {
         uint64_t seed, random;
-        int64_t now;            /* true time */
-        struct fixture *f;      /* store, configuration, turn */
-        char *path;             /* of the store; NULL: in memory */
+        int64_t now;       /* true time */
+        struct fixture *f; /* store, configuration, turn */
+        char *path;        /* of the store; NULL: in memory */
         struct clock clock;
-        int64_t boot_at;        /* when the gateway was switched on */
-        int64_t off_until;      /* it is off until then */
-        int64_t wall_offset;    /* what its calendar clock is wrong by */
+        int64_t boot_at;     /* when the gateway was switched on */
+        int64_t off_until;   /* it is off until then */
+        int64_t wall_offset; /* what its calendar clock is wrong by */
         bool is_synchronized;
         unsigned boots, crashes, jumps;
         int64_t clock_recorded;
-        int64_t on_sec;         /* how long the gateway has been on */
-        bool is_calm;           /* no faults any more */
+        int64_t on_sec; /* how long the gateway has been on */
+        bool is_calm;   /* no faults any more */
         uint64_t next_session;
         struct world_device *devices;
         size_t device_count;

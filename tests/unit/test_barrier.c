@@ -723,5 +723,7 @@ int main(void) {
                 IN_A_FOLDER(tell_whether_this_sqlite_needs_the_rule),
         };
 
+        /* A test that fails may leave the thread where it was stopped. */
+        alarm(240);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,6 +307,31 @@ static void a_result_of_older_evidence_says_nothing_about_the_device_now(void **
         assert_int_equal(fixture_device(e->f, "sensor-1").tier, TIER_AFFIRMING);
 }
 
+static void evidence_that_nobody_judged_keeps_no_verdict_away(void **state) {
+        struct evidence_fixture *e = *state;
+        uint64_t sequence = evidence_give(e, &e->identity, NULL);
+        struct reply reply;
+
+        fixture_pass(e->f, 60);
+        assert_int_equal(evidence_request(e, &e->identity, CODE_POST, "rats/evidence", FORMAT_CMW_CBOR, FORMAT_NONE,
+                                          TEXT("junk"), &reply),
+                         CODE_CREATED);
+        buffer_free(&reply.payload);
+        assert_int_equal(relay_result(e->turn, sequence, TIER_CONTRAINDICATED, (struct bytes){}), 0);
+        assert_int_equal(fixture_device(e->f, "sensor-1").tier, TIER_CONTRAINDICATED);
+}
+
+static void a_verdict_that_comes_late_is_as_old_as_its_evidence(void **state) {
+        struct evidence_fixture *e = *state;
+        uint64_t sequence = evidence_give(e, &e->identity, NULL);
+        int64_t given = e->turn->now.powered_sec;
+
+        fixture_pass(e->f, 5 * FIXTURE_DAY);
+        assert_int_equal(relay_result(e->turn, sequence, TIER_AFFIRMING, (struct bytes){}), 0);
+        assert_int_equal(fixture_device(e->f, "sensor-1").appraised.powered_sec, given);
+        assert_int_equal(fixture_device(e->f, "sensor-1").affirmed.powered_sec, given);
+}
+
 static void a_result_without_a_verdict_changes_nothing(void **state) {
         struct evidence_fixture *e = *state;
         uint64_t sequence = evidence_give(e, &e->identity, NULL);
@@ -359,6 +384,8 @@ int main(void) {
                 TEST(a_long_reason_for_parking_is_cut),
                 TEST(a_result_of_the_latest_evidence_is_applied_also_after_delivery),
                 TEST(a_result_of_older_evidence_says_nothing_about_the_device_now),
+                TEST(evidence_that_nobody_judged_keeps_no_verdict_away),
+                TEST(a_verdict_that_comes_late_is_as_old_as_its_evidence),
                 TEST(a_result_without_a_verdict_changes_nothing),
                 TEST(a_verdict_upstream_on_evidence_not_verified_here_answers_no_conflict),
                 TEST(results_for_a_device_that_was_removed_are_passed_over),

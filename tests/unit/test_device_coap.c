@@ -141,13 +141,14 @@ static void a_request_answered_with_rst_is_made_again_later(void **state) {
 static void an_answer_with_an_unknown_critical_option_is_not_used(void **state) {
         struct world *world = *state;
         struct device_message request = asking(world);
-        uint8_t data[] = { 0x64, DEVICE_CODE(2, 4), 0, 0, 0, 0, 0, 0, 0x91, 0x00, 0xff, 0xa0 }; /* option 9 */
+        uint8_t data[256] = { 0x64, DEVICE_CODE(2, 4), 0, 0, 0, 0, 0, 0, 0x90, 0x32, 0x02, 0x59, 0xff }; /* 9, 12 */
 
         data[2] = (uint8_t)(request.id >> 8);
         data[3] = (uint8_t)request.id;
         memcpy(data + 4, request.token, 4);
-        world_input(world, data, sizeof data);
+        world_input(world, data, 13 + world_grant_body(data + 13, sizeof data - 13, "sensor-1", "kid-1"));
         assert_int_equal(world->events[DEVICE_EVENT_UNUSABLE], 1);
+        assert_int_equal(world->connects, 1);
 }
 
 /* ---- observation ---- */
@@ -288,6 +289,23 @@ static void a_reply_that_changes_between_blocks_is_fetched_from_the_start(void *
         assert_int_equal(world->events[DEVICE_EVENT_UNUSABLE], 1);
 }
 
+static void a_block_that_is_not_the_next_ends_the_request(void **state) {
+        struct world *world = *state;
+        struct device_message request;
+        uint8_t body[256];
+        size_t size = long_me(body, sizeof body);
+
+        world_provision(world, "kid-1");
+        world_wait(world, WORLD_DAY);
+        request = world_expect(world, DEVICE_GET, "me");
+        answer_block(world, &request, body, size, NULL);
+        request = world_expect(world, DEVICE_GET, "me");
+        request.block2.number = 2;
+        answer_block(world, &request, body, size, NULL);
+        assert_int_equal(world->events[DEVICE_EVENT_UNUSABLE], 1);
+        assert_int_equal(world->events[DEVICE_EVENT_ME], 1);
+}
+
 static void a_reply_larger_than_its_buffer_is_refused(void **state) {
         struct world *world = *state;
         struct device_message request;
@@ -386,6 +404,30 @@ static void a_gateway_that_lost_the_first_blocks_gets_the_body_again(void **stat
 
 /* ---- parsers ---- */
 
+static void messages_against_the_form_are_none(void **state) {
+        static const struct {
+                uint8_t data[8];
+                size_t size;
+        } malformed[] = {
+                { { 0x80, 0x45, 0, 1 }, 4 },                         /* version 2 */
+                { { 0x49, 0x45, 0, 1, 1, 2, 3, 4 }, 8 },             /* a token of 9 bytes */
+                { { 0x44, 0x45, 0, 1, 1, 2 }, 6 },                   /* a token cut short */
+                { { 0x40, 0x00, 0, 1, 0xff, 1 }, 6 },                /* an empty message that is not */
+                { { 0x40, 0x45, 0, 1, 0xff }, 5 },                   /* a marker without payload */
+                { { 0x40, 0x45, 0, 1, 0xf1, 1 }, 6 },                /* delta 15 */
+                { { 0x40, 0x45, 0, 1, 0x1f, 1 }, 6 },                /* length 15 */
+                { { 0x40, 0x45, 0, 1, 0x12, 1 }, 6 },                /* an option cut short */
+                { { 0x40, 0x45, 0, 1, 0xd1 }, 5 },                   /* an extended delta cut short */
+                { { 0x40, 0x45, 0, 1, 0xe0, 0xff, 0xff }, 7 },       /* option 65,804 */
+        };
+        struct device_message message;
+        size_t i;
+
+        (void)state;
+        for (i = 0; i < sizeof malformed / sizeof malformed[0]; i++)
+                assert_false(device_message_parse(malformed[i].data, malformed[i].size, &message));
+}
+
 static void a_grant_cut_short_anywhere_is_refused(void **state) {
         uint8_t body[200];
         size_t size = world_grant_body(body, sizeof body, "sensor-1", "kid-1"), n;
@@ -403,9 +445,10 @@ static void a_grant_cut_short_anywhere_is_refused(void **state) {
         assert_int_equal(key.identity_size, 7); /* untouched */
 }
 
-static void what_is_said_twice_is_refused(void **state) {
+static void what_is_said_twice_or_without_end_is_refused(void **state) {
         static const uint8_t twice[] = { 0xa2, 0x06, 0x00, 0x06, 0x01 };
         static const uint8_t bottomless[] = { 0xa1, 0x18, 0x28, 0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+        static const uint8_t wrapping[] = { 0xa1, 0x18, 0x28, 0xbb, 0x80, 0, 0, 0, 0, 0, 0, 0 }; /* 2^63 pairs */
         static const uint8_t indefinite[] = { 0xbf, 0x06, 0x00, 0xff };
         static const uint8_t negative_due[] = { 0xa1, 0x06, 0x20 };
         struct device_me me;
@@ -413,6 +456,7 @@ static void what_is_said_twice_is_refused(void **state) {
         (void)state;
         assert_false(device_parse_me(twice, sizeof twice, &me));
         assert_false(device_parse_me(bottomless, sizeof bottomless, &me));
+        assert_false(device_parse_me(wrapping, sizeof wrapping, &me));
         assert_false(device_parse_me(indefinite, sizeof indefinite, &me));
         assert_false(device_parse_me(negative_due, sizeof negative_due, &me));
 }
@@ -473,13 +517,15 @@ int main(void) {
                 TEST(an_observation_is_confirmed_by_reading_again_after_max_age),
                 TEST(a_reply_in_blocks_is_put_together),
                 TEST(a_reply_that_changes_between_blocks_is_fetched_from_the_start),
+                TEST(a_block_that_is_not_the_next_ends_the_request),
                 TEST(a_reply_larger_than_its_buffer_is_refused),
                 TEST(a_body_larger_than_a_block_is_sent_in_blocks),
                 TEST(the_gateway_may_ask_for_smaller_blocks_on_the_way),
                 TEST(a_body_too_large_for_the_gateways_blocks_is_sent_anew_in_smaller_ones),
                 TEST(a_gateway_that_lost_the_first_blocks_gets_the_body_again),
+                TEST(messages_against_the_form_are_none),
                 TEST(a_grant_cut_short_anywhere_is_refused),
-                TEST(what_is_said_twice_is_refused),
+                TEST(what_is_said_twice_or_without_end_is_refused),
                 TEST(absent_and_null_durations_are_unknown),
                 TEST(a_nonce_comes_as_a_map_or_raw),
                 TEST(evidence_that_does_not_fit_is_not_made),

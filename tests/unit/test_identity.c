@@ -64,9 +64,19 @@ static void an_identity_is_a_kid_a_device_id_or_a_kid_in_rfc_9202_form(void **st
 
 static void identities_are_compared_to_the_byte(void **state) {
         struct fixture *f = *state;
-        static const struct { const char *bytes; size_t size; } wrong[] = {
-                { "", 0 }, { "Sensor-1", 8 }, { "sensor-1\0", 9 }, { "sensor-", 7 }, { "sensor-1 ", 9 },
-                { "\xa1", 1 }, { "\xa0", 1 }, { "\xa1\x08\xa1\x01\xa1\x01\x04", 7 }, { "\xff\xfe\x00", 3 },
+        static const struct {
+                const char *bytes;
+                size_t size;
+        } wrong[] = {
+                { "", 0 },
+                { "Sensor-1", 8 },
+                { "sensor-1\0", 9 },
+                { "sensor-", 7 },
+                { "sensor-1 ", 9 },
+                { "\xa1", 1 },
+                { "\xa0", 1 },
+                { "\xa1\x08\xa1\x01\xa1\x01\x04", 7 },
+                { "\xff\xfe\x00", 3 },
         };
         struct secret key;
         char reason[160];
@@ -109,7 +119,8 @@ static void a_revoked_device_is_refused_with_every_key(void **state) {
         assert_int_equal(credential_secret(f->store, "sensor-1", &key), -ENOENT);
 }
 
-static void a_suite_without_forward_secrecy_is_refused_where_the_profile_demands_it_and_counted_elsewhere(void **state) {
+static void
+a_suite_without_forward_secrecy_is_refused_where_the_profile_demands_it_and_counted_elsewhere(void **state) {
         struct fixture *f = *state;
         struct identity identity = { .session = 1 };
         char reason[160];

@@ -46,8 +46,9 @@ static void assert_problems(const char *text, bool is_json, size_t count, const 
         config_problems_free(&problems);
 }
 
-#define PROBLEMS(text, is_json, ...) \
-        assert_problems(text, is_json, ELEMENTS(((const char *const[]){ __VA_ARGS__ })), (const char *const[]){ __VA_ARGS__ })
+#define PROBLEMS(text, is_json, ...)                                                                                   \
+        assert_problems(text, is_json, ELEMENTS(((const char *const[]){ __VA_ARGS__ })),                               \
+                        (const char *const[]){ __VA_ARGS__ })
 
 /* ---- CSV ---- */
 
@@ -59,7 +60,8 @@ static void csv_takes_keys_in_three_notations(void **state) {
         assert_rows("id,profile,psk\n"
                     "a,plain,text:0123456789abcdef\n"
                     "b,plain,hex:30313233343536373839616263646566\n"
-                    "c,plain,base64:MDEyMzQ1Njc4OWFiY2RlZg==\n", false, 3, ids, psks);
+                    "c,plain,base64:MDEyMzQ1Njc4OWFiY2RlZg==\n",
+                    false, 3, ids, psks);
 }
 
 static void csv_columns_come_in_any_order_with_any_line_end_and_a_byte_order_mark(void **state) {
@@ -70,7 +72,8 @@ static void csv_columns_come_in_any_order_with_any_line_end_and_a_byte_order_mar
         assert_rows("\xef\xbb\xbfpsk,attestation_key,id,profile\r\n"
                     "\"text:0123456789,\"\"cdef\",,a,plain\r\n"
                     "\r\n"
-                    "text:0123456789abcdef,\"\",\"b\",plain", false, 2, ids, psks);
+                    "text:0123456789abcdef,\"\",\"b\",plain",
+                    false, 2, ids, psks);
 }
 
 static void every_mistake_is_named_at_its_line_and_nothing_is_added(void **state) {
@@ -84,9 +87,9 @@ static void every_mistake_is_named_at_its_line_and_nothing_is_added(void **state
                  "e,plain,hex:0g\n"
                  "f,plain\n"
                  "good,plain,text:0123456789abcdef\n",
-                 false,
-                 "line 3: id is 1 to 64 of", "line 4: profile is", "line 5: psk begins with hex:, base64: or text:",
-                 "line 6: psk has a wrong length; 16 to 64", "line 7: psk is not valid", "line 8: 2 fields; the first line has 3",
+                 false, "line 3: id is 1 to 64 of", "line 4: profile is",
+                 "line 5: psk begins with hex:, base64: or text:", "line 6: psk has a wrong length; 16 to 64",
+                 "line 7: psk is not valid", "line 8: 2 fields; the first line has 3",
                  "line 9: id good is also in line 2");
 }
 
@@ -94,8 +97,8 @@ static void lines_are_counted_through_quoted_fields(void **state) {
         (void)state;
         PROBLEMS("id,profile,psk\n"
                  "a,\"pl\nain\",text:0123456789abcdef\n"
-                 "b,plain,text:short\n", false,
-                 "line 4: psk has a wrong length");
+                 "b,plain,text:short\n",
+                 false, "line 4: psk has a wrong length");
 }
 
 static void a_csv_file_that_cannot_be_read_on_stops_there(void **state) {
@@ -115,7 +118,8 @@ static void no_key_is_quoted_in_a_problem(void **state) {
 
         (void)state;
         assert_int_equal(parse("id,profile,psk\na b,plain,secretsecretsecret\nb,plain,hex:secretsecretsecret\n", false,
-                               &import, &problems), -EINVAL);
+                               &import, &problems),
+                         -EINVAL);
         for (size_t i = 0; i < problems.count; i++)
                 assert_null(strstr(problems.lines[i], "secret"));
         config_problems_free(&problems);
@@ -145,7 +149,8 @@ static void json_is_an_array_of_objects_with_the_same_names(void **state) {
 
         (void)state;
         assert_rows(" [ {\"id\":\"a\", \"profile\" : \"plain\",\"psk\":\"text:0123456789ab\\\"def\"},\n"
-                    "{\"psk\":\"text:0123456789\\u00e9\\ud83d\\ude00\",\"attestation_key\":null,\"profile\":\"plain\",\"id\":\"b\"}]\n",
+                    "{\"psk\":\"text:0123456789\\u00e9\\ud83d\\ude00\",\"attestation_key\":null,\"profile\":\"plain\","
+                    "\"id\":\"b\"}]\n",
                     true, 2, ids, psks);
         assert_rows("[]", true, 0, NULL, NULL);
 }
@@ -155,8 +160,8 @@ static void json_mistakes_are_named_by_element(void **state) {
         PROBLEMS("[{\"id\":\"a\",\"profile\":\"plain\",\"psk\":\"text:0123456789abcdef\"},"
                  "{\"id\":\"b\",\"profile\":\"plain\",\"psk\":\"text:short\",\"colour\":\"red\"},"
                  "{},"
-                 "{\"id\":\"a\",\"profile\":\"plain\",\"psk\":\"text:0123456789abcdef\"}]", true,
-                 "element 2: a member is unknown", "element 2: psk has a wrong length",
+                 "{\"id\":\"a\",\"profile\":\"plain\",\"psk\":\"text:0123456789abcdef\"}]",
+                 true, "element 2: a member is unknown", "element 2: psk has a wrong length",
                  "element 3: id is 1 to 64", "element 3: profile is", "element 3: psk begins with",
                  "element 4: id a is also in element 1");
 }
@@ -195,15 +200,19 @@ static void attestation_keys_are_pem_or_base64_of_the_der(void **state) {
         assert_true(base64_encode(der, false, base64, sizeof base64) > 0);
         assert_true(PEM_write_bio(bio, PEM_STRING_PUBLIC, "", der.data, (long)der.size) > 0);
         size = BIO_get_mem_data(bio, &pem);
-        buffer_printf(&csv, "id,profile,psk,attestation_key\na,attest,text:0123456789abcdef,\"%.*s\"\n"
-                      "b,attest,text:0123456789abcdef,der:%s\n", (int)size, pem, base64);
+        buffer_printf(&csv,
+                      "id,profile,psk,attestation_key\na,attest,text:0123456789abcdef,\"%.*s\"\n"
+                      "b,attest,text:0123456789abcdef,der:%s\n",
+                      (int)size, pem, base64);
         assert_int_equal(import_parse(buffer_bytes(&csv), false, &import, &problems), 0);
         assert_int_equal(import.count, 2);
         for (size_t i = 0; i < 2; i++)
-                assert_true(bytes_equal(BYTES(import.rows[i].attestation_key, import.rows[i].attestation_key_size), der));
+                assert_true(
+                        bytes_equal(BYTES(import.rows[i].attestation_key, import.rows[i].attestation_key_size), der));
         import_free(&import);
 
-        buffer_printf(&json, "[{\"id\":\"a\",\"profile\":\"attest\",\"psk\":\"text:0123456789abcdef\",\"attestation_key\":\"");
+        buffer_printf(&json,
+                      "[{\"id\":\"a\",\"profile\":\"attest\",\"psk\":\"text:0123456789abcdef\",\"attestation_key\":\"");
         for (long i = 0; i < size; i++)
                 buffer_printf(&json, pem[i] == '\n' ? "\\n" : "%c", pem[i]);
         buffer_printf(&json, "\"}]");
@@ -224,8 +233,7 @@ static void what_is_no_usable_attestation_key_is_refused(void **state) {
                  "d,attest,text:0123456789abcdef,\"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\"\n"
                  /* an X25519 key: it cannot sign */
                  "e,attest,text:0123456789abcdef,der:MCowBQYDK2VuAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n",
-                 false,
-                 "line 2: attestation_key is neither", "line 3: attestation_key: not a SubjectPublicKeyInfo",
+                 false, "line 2: attestation_key is neither", "line 3: attestation_key: not a SubjectPublicKeyInfo",
                  "line 4: attestation_key is neither", "line 5: attestation_key is neither",
                  "line 8: attestation_key: the key must be P-256");
 }

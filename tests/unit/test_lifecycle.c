@@ -24,7 +24,9 @@ static struct scene scene_psk(enum key_state state) {
         return (struct scene){
                 .device = { .id = "sensor-1", .standing = STANDING_OPERATIONAL, .attestation_key_size = 91 },
                 .credential = { .identity = "k7m2k7m2k7m2k7m2", .kind = CREDENTIAL_PSK, .state = state },
-                .profile = { .name = "p", .attestation = ATTESTATION_EAT, .on_conflict = CONFLICT_ATTEST,
+                .profile = { .name = "p",
+                             .attestation = ATTESTATION_EAT,
+                             .on_conflict = CONFLICT_ATTEST,
                              .on_factory_key = FACTORY_ATTEST },
         };
 }
@@ -39,12 +41,16 @@ static struct scene scene_factory(bool is_spent) {
 
 /* What it may use, as letters: c /.well-known/core, m /me, t /time, p /cred (provision), r /rats. */
 static const char *may(const struct scene *scene) {
-        static const struct { char letter; enum resource resource; } resources[] = {
-                { 'c', RESOURCE_CORE }, { 'm', RESOURCE_ME }, { 't', RESOURCE_TIME },
+        static const struct {
+                char letter;
+                enum resource resource;
+        } resources[] = {
+                { 'c', RESOURCE_CORE }, { 'm', RESOURCE_ME },   { 't', RESOURCE_TIME },
                 { 'p', RESOURCE_CRED }, { 'r', RESOURCE_RATS },
         };
         static char letters[8];
-        const struct lifecycle_view view = { &scene->device, &scene->credential, &scene->profile, scene->factory_spent };
+        const struct lifecycle_view view = { &scene->device, &scene->credential, &scene->profile,
+                                             scene->factory_spent };
         size_t count = 0;
 
         for (size_t i = 0; i < ELEMENTS(resources); i++) {

@@ -400,7 +400,8 @@ static void a_key_is_text_where_that_leaves_128_bits_and_raw_bytes_otherwise(voi
         identity = connected(f, "sensor-1");
         assert_int_equal(fixture_cred(f, &identity, kid, &key), CODE_CHANGED);
         for (size_t i = 0; i < key.size; i++)
-                assert_non_null(memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", key.data[i], 64));
+                assert_non_null(
+                        memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", key.data[i], 64));
         f->profiles[FIXTURE_PLAIN].psk_format = PSK_RAW;
         identity = connected(f, "sensor-1");
         assert_int_equal(fixture_cred(f, &identity, kid, &key), CODE_CHANGED);
@@ -411,7 +412,10 @@ static void a_key_is_text_where_that_leaves_128_bits_and_raw_bytes_otherwise(voi
 
 static void malformed_requests_get_a_clear_error_and_no_key(void **state) {
         struct fixture *f = *state;
-        static const struct { const char *bytes; size_t size; } bodies[] = {
+        static const struct {
+                const char *bytes;
+                size_t size;
+        } bodies[] = {
                 { "\x01", 1 },                 /* no map */
                 { "\xa1\x02\x10", 3 },         /* an unknown member */
                 { "\xa2\x01\x10\x02\x10", 5 }, /* one known, one not */
@@ -437,8 +441,13 @@ static void a_body_of_another_content_format_is_refused(void **state) {
         struct identity identity;
         struct reply reply = { 0 };
         struct request request = {
-                .from = &identity, .method = CODE_POST, .path = TEXT("cred"), .content_format = FORMAT_TEXT,
-                .accept = FORMAT_NONE, .observe = -1, .payload = TEXT("\xa0"),
+                .from = &identity,
+                .method = CODE_POST,
+                .path = TEXT("cred"),
+                .content_format = FORMAT_TEXT,
+                .accept = FORMAT_NONE,
+                .observe = -1,
+                .payload = TEXT("\xa0"),
         };
 
         fixture_add(f, "sensor-1", FIXTURE_PLAIN);

@@ -53,8 +53,9 @@ static void a_device_is_registered_once_with_its_event(void **state) {
 
 static void what_a_registration_may_not_be_is_refused_with_the_rule(void **state) {
         struct fixture *f = *state;
-        static const char *const ids[] = { "", "a b", "a/b", "ü", "a\nb",
-                                           "12345678901234567890123456789012345678901234567890123456789012345" };
+        static const char *const ids[] = {
+                "", "a b", "a/b", "ü", "a\nb", "12345678901234567890123456789012345678901234567890123456789012345"
+        };
         struct registration row;
         char warning[256];
 
@@ -87,7 +88,10 @@ static void an_id_that_equals_a_kid_is_refused(void **state) {
 
 static void keys_and_ids_that_a_stack_cannot_hold_are_warned_about(void **state) {
         struct fixture *f = *state;
-        static const struct { enum device_stack stack; const char *id, *psk, *warning; } cases[] = {
+        static const struct {
+                enum device_stack stack;
+                const char *id, *psk, *warning;
+        } cases[] = {
                 { STACK_TINYDTLS, "a", "0123456789abcdef", "" },
                 { STACK_TINYDTLS, "b", "0123456789abcdef0", "17 bytes" },
                 { STACK_TINYDTLS, "identity-with-more-than-thirty-two", "0123456789abcdef", "at most 32" },

@@ -6,7 +6,7 @@
 
 #include "gatewayd/keys/rotation.h"
 
-#define DAY INT64_C(86400)
+#define DAY   INT64_C(86400)
 #define START INT64_C(1790000000)
 
 static const struct profile profile = {
@@ -253,7 +253,8 @@ static void a_grant_that_nobody_takes_up_is_dropped_and_the_active_key_stays(voi
 }
 
 static void an_ended_key_leaves_after_ninety_days_of_powered_on_time(void **state) {
-        struct credential pair[2] = { key("tip", KEY_ACTIVE, 2, at(380, 80)), key("old", KEY_DEACTIVATED, 1, at(0, 0)) };
+        struct credential pair[2] = { key("tip", KEY_ACTIVE, 2, at(380, 80)),
+                                      key("old", KEY_DEACTIVATED, 1, at(0, 0)) };
 
         (void)state;
         pair[1].ended = at(0, 0);
@@ -344,7 +345,10 @@ static void carry_out(struct life *life, const struct rotation_step *step) {
 static void look(struct life *life) {
         for (int i = 0;; i++) {
                 const struct rotation_view view = {
-                        life->keys, life->count, life->is_announced, life->is_overdue,
+                        life->keys,
+                        life->count,
+                        life->is_announced,
+                        life->is_overdue,
                 };
                 struct rotation_step step = rotation_next(&view, &profile, 0.3, &life->now);
 
@@ -386,7 +390,9 @@ static void shake_hands(struct life *life) {
 }
 
 static void forty_years_of_jumping_clocks_never_end_a_key_before_its_successor_is_confirmed(void **state) {
-        struct life life = { .keys = { key("key 1", KEY_ACTIVE, 1, at(0, 0)) }, .count = 1, .now = at(0, 0), .random = 7 };
+        struct life life = {
+                .keys = { key("key 1", KEY_ACTIVE, 1, at(0, 0)) }, .count = 1, .now = at(0, 0), .random = 7
+        };
         int64_t held_until = 0;
 
         (void)state;

@@ -52,7 +52,8 @@ static void me_is_a_small_deterministic_map_of_durations(void **state) {
         identity = connected(f, kid);
         get_me(f, &identity, &reply);
         assert_int_equal(reply.content_format, FORMAT_CBOR);
-        assert_int_equal(reply.payload.size, sizeof head - 1 + KID_BYTES + sizeof rotate - 1 + sizeof late - 1 + sizeof due - 1 - 0);
+        assert_int_equal(reply.payload.size,
+                         sizeof head - 1 + KID_BYTES + sizeof rotate - 1 + sizeof late - 1 + sizeof due - 1 - 0);
         assert_memory_equal(reply.payload.data, head, sizeof head - 1);
         assert_memory_equal(reply.payload.data + 15, kid, KID_BYTES);
         assert_memory_equal(reply.payload.data + 31, rotate, 6);
@@ -117,8 +118,12 @@ static void observing_me_is_accepted_and_another_format_is_not(void **state) {
         struct reply reply = { 0 };
         struct identity identity;
         struct request request = {
-                .from = &identity, .method = CODE_GET, .path = TEXT("me"), .content_format = FORMAT_NONE,
-                .accept = FORMAT_CBOR, .observe = 0,
+                .from = &identity,
+                .method = CODE_GET,
+                .path = TEXT("me"),
+                .content_format = FORMAT_NONE,
+                .accept = FORMAT_CBOR,
+                .observe = 0,
         };
 
         fixture_add(f, "sensor-1", FIXTURE_PLAIN);
@@ -155,7 +160,10 @@ static void what_falls_due_is_announced_once_and_observers_are_notified(void **s
 }
 
 static void overdue_devices_stand_as_the_profile_says(void **state) {
-        static const struct { enum fixture_profile profile; enum standing standing; } cases[] = {
+        static const struct {
+                enum fixture_profile profile;
+                enum standing standing;
+        } cases[] = {
                 { FIXTURE_PLAIN, STANDING_RESTRICTED },
                 { FIXTURE_STRICT, STANDING_QUARANTINED },
                 { FIXTURE_KEEP, STANDING_OPERATIONAL },
@@ -355,7 +363,8 @@ static void rows_that_cannot_be_read_hold_up_no_other_device_and_nothing_half_do
         fixture_add(f, "sensor-2", FIXTURE_PLAIN);
         fixture_provision(f, "sensor-2", other);
         assert_int_equal(connection_run(f->store->db, "UPDATE credential SET predecessor = printf('%.80c', 'x')"
-                                                      " WHERE device = 'sensor-1'"), 0);
+                                                      " WHERE device = 'sensor-1'"),
+                         0);
         fixture_pass(f, 30 * FIXTURE_DAY);
         assert_int_equal(schedule_tick(&f->turn, 16), 2);
         assert_int_equal(schedule_tick(&f->turn, 16), 0); /* it is tried again in an hour */
