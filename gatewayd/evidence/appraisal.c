@@ -77,10 +77,11 @@ int appraisal_settle(struct turn *turn, struct device *device, const struct appr
         int r = 0;
 
         if (appraisal->is_appraised) {
+                /* A verdict is as old as the evidence it is about, whenever it came. */
                 device->tier = appraisal->tier;
-                device->appraised = turn->now;
+                device->appraised = *received;
                 if (appraisal->tier == TIER_AFFIRMING) {
-                        device->affirmed = turn->now;
+                        device->affirmed = *received;
                         if (is_proof)
                                 r = answer_doubts(turn, device, received);
                 }

@@ -83,8 +83,9 @@ static bool is_tier(uint8_t tier) {
         return tier == TIER_NONE || tier == TIER_AFFIRMING || tier == TIER_WARNING || tier == TIER_CONTRAINDICATED;
 }
 
-/* A backlog brings verdicts on evidence of long ago: only one on the latest evidence says anything about
- * the device as it is now. */
+/* A backlog brings verdicts on evidence of long ago: one that is older than the latest verdict says nothing
+ * about the device as it is now. Evidence that nobody has judged yet does not count: sending more of it must
+ * not keep a bad verdict away. */
 int relay_result(struct turn *turn, uint64_t sequence, uint8_t tier, struct bytes ear_jwt) {
         struct appraisal appraisal = { .tier = (enum tier)tier,
                                        .is_appraised = tier != TIER_NONE,
@@ -101,7 +102,7 @@ int relay_result(struct turn *turn, uint64_t sequence, uint8_t tier, struct byte
                 r = device_get(turn->store, bytes_of(record.device), &device);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        if (record.received.powered_sec < device.evidence_last.powered_sec)
+        if (record.received.powered_sec < device.appraised.powered_sec)
                 return 0;
         return appraisal_settle(turn, &device, &appraisal, &record.received, record.tier != TIER_NONE);
 }
