@@ -49,7 +49,7 @@ static void look_at_gateway(const struct value *status, struct findings *finding
                 find(findings, WARNING, "journalctl -u gatewayd says which; report it, or suspect a break-in",
                      "core was refused %" PRIu64 " system calls that it should never make", violations);
         if (strcmp(value_text(gateway, "sealing_key"), "file") == 0)
-                find(findings, WARNING, "move it into a credential: gatewayd(8), \"Sealing key\"",
+                find(findings, WARNING, "move it into a credential: gatewayd(8), CREDENTIALS",
                      "the key that seals the store is a file beside it: whoever copies both has every device's key");
         if (strcmp(value_text(clock, "quality"), "unknown") == 0)
                 find(findings, WARNING, "connect a time source (NTP, GPS, a battery-backed clock)",
