@@ -30,7 +30,8 @@ struct north {
         sd_event *event;
         struct link *core;
         struct link_watch *watch;
-        struct relay *relay; /* this and the next three: NULL with VERIFIER_NONE */
+        char cannot[sizeof((struct problem *)0)->detail]; /* why no POST can be made in this life; else empty */
+        struct relay *relay;                              /* this and the next three: NULL with VERIFIER_NONE */
         struct upstream *upstream;
         struct network *network; /* also NULL where the kernel has no news for us */
         sd_event_source *retry;
@@ -197,6 +198,8 @@ static int on_hello(struct north *north, struct bytes body) {
         memcpy(north->gateway_id, m.gateway_id.data, m.gateway_id.size);
         north->gateway_id_size = m.gateway_id.size;
         memcpy(north->incarnation, m.incarnation.data, INCARNATION_BYTES);
+        if (north->cannot[0])
+                tell_uplink(north, false, north->cannot, 0);
         if (north->upstream) {
                 batch_percent_encode(m.gateway_id, id);
                 bytes_to_hex(m.incarnation, incarnation);
@@ -267,10 +270,17 @@ static int open_relay(struct north *north, const struct north_config *config, st
                 .parked = tell_parked,
                 .uplink = tell_uplink,
         };
-        int r = upstream_new(north->event, config, on_answer, north, &north->upstream, problem);
+        struct problem files = { 0 };
+        int r;
 
-        if (r < 0)
-                return r;
+        /* Devices are served whatever the cloud's certificates are: without them north is ready, and says
+         * why nothing goes up. A reload starts a north that reads them again. */
+        if (upstream_new(north->event, config, on_answer, north, &north->upstream, &files) < 0) {
+                journal_line(3, "north: nothing goes up until this is mended and the service reloaded: %s",
+                             files.detail);
+                memcpy(north->cannot, files.detail, sizeof north->cannot);
+                return 0;
+        }
         r = sd_event_add_time_relative(north->event, &north->retry, CLOCK_MONOTONIC, 0, 1, on_retry, north);
         if (r >= 0)
                 r = sd_event_source_set_enabled(north->retry, SD_EVENT_OFF);

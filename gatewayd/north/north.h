@@ -31,7 +31,9 @@ struct north;
 
 /* Reads the client certificate, its key and the trust anchors into memory, so that no file but those
  * of the resolver is needed afterwards, and starts on `event`. Takes over `core_fd` (also on
- * failure). With VERIFIER_NONE it idles: records are kept where they are, in the store.
+ * failure). With VERIFIER_NONE it idles: records are kept where they are, in the store. Where the files
+ * cannot serve it idles too and tells core why (FRAME_UPLINK): that must not keep devices from being
+ * served. A new north reads them again.
  * When core is gone, or breaks the protocol, the event loop is asked to exit.
  * Returns 0 or -errno with `problem`. */
 int north_new(sd_event *event, int core_fd, const struct north_config *config, struct north **ret,

@@ -182,14 +182,27 @@ static void explain_status(const struct upstream *upstream, struct upstream_answ
                 snprintf(answer->reason, sizeof answer->reason, "HTTP %u", answer->status);
 }
 
-/* TLS and the resolver say more than their code; the other texts hold numbers that change each time. */
-static void explain_failure(const struct upstream *upstream, CURLcode code, struct upstream_answer *answer) {
-        bool says_more = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR ||
-                         code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CIPHER ||
-                         code == CURLE_COULDNT_RESOLVE_HOST;
+/* TLS and the resolver say more than their code; the other texts hold numbers that change each time. A
+ * peer that refuses our certificate says so while we send or receive. */
+static bool says_more(CURLcode code, const char *error) {
+        switch (code) {
+        case CURLE_PEER_FAILED_VERIFICATION:
+        case CURLE_SSL_CONNECT_ERROR:
+        case CURLE_SSL_CERTPROBLEM:
+        case CURLE_SSL_CIPHER:
+        case CURLE_COULDNT_RESOLVE_HOST:
+                return error[0] != 0;
+        case CURLE_SEND_ERROR:
+        case CURLE_RECV_ERROR:
+                return strstr(error, "SSL") != NULL;
+        default:
+                return false;
+        }
+}
 
+static void explain_failure(const struct upstream *upstream, CURLcode code, struct upstream_answer *answer) {
         snprintf(answer->reason, sizeof answer->reason, "%.159s",
-                 says_more && upstream->error[0] ? upstream->error : curl_easy_strerror(code));
+                 says_more(code, upstream->error) ? upstream->error : curl_easy_strerror(code));
         for (char *c = answer->reason; *c; c++)
                 if (*c < ' ' || *c > '~')
                         *c = ' ';

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import unittest
@@ -182,6 +183,24 @@ class Relay(unittest.TestCase):
         self.up.faults(deny=0)
         self.check(self.arrived())
         self.assertEqual(self.gateway.events("evidence-parked"), [])
+
+    def test_without_its_certificate_devices_are_served_and_a_reload_makes_good(self):
+        self.begin()
+        sent = self.arrived()["records"]
+        certificate = self.folder / "pki" / "client.pem"
+        certificate.rename(self.folder / "away.pem")
+        self.gateway.stop()
+        self.gateway.start()
+        self.gateway.wait_event("uplink-down", reason="No such file")
+        self.settle_through_a_restart()
+        self.weeks(3)
+        self.assertEqual(self.backlog(), self.accepted() - sent)
+        self.assertGreaterEqual(self.backlog(), self.DEVICES)
+        (self.folder / "away.pem").rename(certificate)
+        mark = self.gateway.mark()
+        self.gateway.process.send_signal(signal.SIGHUP)
+        self.gateway.wait_event("uplink-up", since=mark)
+        self.check(self.arrived())
 
     def test_without_a_verifier_evidence_waits_and_goes_once_there_is_one(self):
         self.begin()
