@@ -93,8 +93,8 @@ static void fail(struct barrier *b, int error) {
         wake_core(b);
 }
 
-/* Takes the latest turn, flushes without the lock, publishes. Returns false once all is over. */
-static bool flush_and_publish(struct barrier *b) {
+/* Takes the latest turn, flushes without the lock, publishes. */
+static void flush_and_publish(struct barrier *b) {
         uint64_t turn = b->committed;
         int r;
 
@@ -105,11 +105,10 @@ static bool flush_and_publish(struct barrier *b) {
         b->statistics.flushes++;
         if (r < 0) {
                 fail(b, r);
-                return false;
+                return;
         }
         atomic_store(&b->published, turn);
         wake_core(b);
-        return true;
 }
 
 static bool may_checkpoint(const struct barrier *b) {
@@ -135,19 +134,6 @@ static void checkpoint_pass(struct barrier *b, enum checkpoint_pass pass) {
                 fail(b, -EIO);
 }
 
-/* Waits until core is between turns. What it commits meanwhile is flushed: it may be waiting for just
- * that inside its next turn. */
-static bool wait_between_turns(struct barrier *b) {
-        while (b->is_in_turn) {
-                if (b->committed > atomic_load(&b->published)) {
-                        if (!flush_and_publish(b))
-                                return false;
-                } else
-                        pthread_cond_wait(&b->work, &b->lock);
-        }
-        return true;
-}
-
 static bool wants_checkpoint(const struct barrier *b) {
         return may_checkpoint(b) && (b->is_disk_full || b->statistics.wal_bytes >= b->checkpoint_bytes);
 }
@@ -165,9 +151,11 @@ static void checkpoint(struct barrier *b) {
                 b->is_second_due = true;
                 return;
         }
+        /* All that was committed is published here, so core cannot be waiting for us inside its turn. */
         b->is_held = true;
-        if (wait_between_turns(b))
-                checkpoint_pass(b, CHECKPOINT_HELD);
+        while (b->is_in_turn)
+                pthread_cond_wait(&b->work, &b->lock);
+        checkpoint_pass(b, CHECKPOINT_HELD);
         b->is_held = false;
         b->is_second_due = false;
         b->is_disk_full = false;
@@ -180,7 +168,7 @@ static void *barrier_main(void *userdata) {
         pthread_mutex_lock(&b->lock);
         while (atomic_load(&b->error) == 0) {
                 if (b->committed > atomic_load(&b->published))
-                        (void)flush_and_publish(b); /* its failure ends the loop */
+                        flush_and_publish(b);
                 else if (b->is_stopping)
                         break;
                 else if (wants_checkpoint(b))
