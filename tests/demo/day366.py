@@ -51,8 +51,7 @@ class Story:
         self.core_kills = 0
         self.is_up = True
         self.day = 0
-        self.activated_before = 0  # by daemons of before a restart
-        self.accepted_before = 0
+        self.said, self.seen = {}, 0  # events by name, and how many lines of the daemon were counted
         self.ids = ["sim-%04d" % (i + 1) for i in range(devices)]
         self.plan = {}  # day → how many devices rotate on it
         for device in self.ids:
@@ -89,9 +88,19 @@ class Story:
         return self.gateway.ctl("status", "--json")[1]
 
     # ---- days ----
+    def count_events(self):
+        """Counts what the daemon has said since the last look; its lines go on until it is started anew."""
+        with self.gateway.changed:
+            lines = self.gateway.lines[self.seen:]
+            self.seen += len(lines)
+        for line in lines:
+            name = line.split(" ", 1)[0]
+            self.said[name] = self.said.get(name, 0) + 1
+
     def facts(self):
-        activated = self.activated_before + len(self.gateway.events("credential-activated"))
-        accepted = self.accepted_before + len(self.gateway.events("evidence-accepted"))
+        self.count_events()
+        activated = self.said.get("credential-activated", 0)
+        accepted = self.said.get("evidence-accepted", 0)
         return [("devices", self.count), ("rotations", max(activated - self.count, 0)),
                 ("evidence receipted", accepted), ("waiting for the uplink", 0 if self.is_up else accepted - self.delivered),
                 ("core killed and back", self.core_kills)]
@@ -133,10 +142,10 @@ class Story:
     def lose_the_clock(self):
         """A reboot without a battery: the wall clock says 1970, nothing synchronizes it."""
         self.tell("power cut; the clock comes back as 1970", YELLOW)
-        self.activated_before += len(self.gateway.events("credential-activated"))
-        self.accepted_before += len(self.gateway.events("evidence-accepted"))
         self.gateway.process.kill()
         self.gateway.process.wait()
+        self.count_events()
+        self.seen = 0
         offset = self.sim.ask("advance", 0)["offset"]
         self.sim.ask("wall", -int(time.time() + offset) + 60)
         boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME)) + offset
@@ -158,11 +167,12 @@ class Story:
                 self.kill_core_while_rotating()
             else:
                 self.next_day()
+            self.sim.settle(60)
             if self.day == lost:
                 self.lose_the_clock()
+                self.sim.settle(60)
             if self.day == found:
                 self.find_the_clock()
-            self.sim.settle(60)
             if self.day == theft:
                 self.stolen = self.sim.ask("steal", self.ids[7 % self.count])["identity"]
                 self.tell("a thief copies the key of %s (%s…)" % (self.ids[7 % self.count], self.stolen[:4]), RED)
