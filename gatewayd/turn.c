@@ -42,6 +42,7 @@ static bool is_chatter(enum event_kind kind) {
         case EVENT_HANDSHAKE_REFUSED:
         case EVENT_REQUEST_REFUSED:
         case EVENT_EVIDENCE_REFUSED:
+        case EVENT_BACKLOG_FULL:
         case EVENT_EVIDENCE_RELAYED:
         case EVENT_UPLINK_UP:
         case EVENT_UPLINK_DOWN:
@@ -52,8 +53,8 @@ static bool is_chatter(enum event_kind kind) {
         }
 }
 
-int turn_event(struct turn *turn, enum event_kind kind, const char *device, const char *kid,
-               const char *reason_format, ...) {
+int turn_event(struct turn *turn, enum event_kind kind, const char *device, const char *kid, const char *reason_format,
+               ...) {
         struct event event = { .kind = kind, .count = 1 };
 
         copy_text(event.device, sizeof event.device, device);

@@ -12,8 +12,8 @@
  * form {8: {1: {1: 4, 2: kid}}}. Refuses revoked devices, ended keys, suites without (EC)DHE where the
  * profile demands it. Answers from an indexed read. -ENOENT unknown, -EACCES refused; `reason` (160
  * characters) says why. */
-int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
-                 struct credential *ret, struct secret *ret_key, char *reason);
+int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secrecy, struct credential *ret,
+                 struct secret *ret_key, char *reason);
 
 /* The credential that an identity names, in any of its forms, whatever its state. -ENOENT. */
 int identity_find(struct turn *turn, struct bytes identity, struct credential *ret);
@@ -23,8 +23,8 @@ int identity_find(struct turn *turn, struct bytes identity, struct credential *r
  * `begun_before_proof`: the handshake began before the successor of this key was proven.
  * Makes a savepoint of its own, so the caller must have none open. Returns 0, or -EACCES when the
  * credential no longer opens anything: the session must be evicted. Any error leaves no trace in the turn. */
-int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
-                       bool begun_before_proof, struct identity *ret);
+int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
+                       struct identity *ret);
 
 /* The identity behind a request on an open session: reads device and credential anew.
  * -EACCES: revoked, ended, removed, or older than max_session: the session must be evicted. */

@@ -12,15 +12,14 @@
 
 #define REASON_MAX 160
 
-static _printf_(3, 4) int refuse(char *reason, int error, const char *format, ...) {
+static _printf_(2, 3) void explain(char *reason, const char *format, ...) {
         va_list arguments;
 
         if (!reason)
-                return error;
+                return;
         va_start(arguments, format);
         vsnprintf(reason, REASON_MAX, format, arguments);
         va_end(arguments);
-        return error;
 }
 
 /* One indexed read finds kids and device ids alike: a factory key's identity is its device's id, and no
@@ -52,42 +51,51 @@ static int check_key(const struct credential *credential, char *reason) {
         case KEY_DESTROYED:
                 break;
         }
-        return refuse(reason, -EACCES, "key %s of device %s has ended (%s)", credential->identity,
-                      credential->device, key_state_name(credential->state));
+        explain(reason, "key %s of device %s has ended (%s)", credential->identity, credential->device,
+                key_state_name(credential->state));
+        return -EACCES;
 }
 
-static int check_device(struct turn *turn, const struct device *device, const struct profile **ret_profile,
-                        char *reason) {
-        if (device->standing == STANDING_REVOKED)
-                return refuse(reason, -EACCES, "device %s is revoked", device->id);
-        *ret_profile = config_profile(turn->config, device->profile);
-        if (!*ret_profile)
-                return refuse(reason, -EACCES, "profile %s of device %s is not in the configuration",
-                              device->profile, device->id);
-        return 0;
+/* The device's profile, or NULL: it may do nothing at all. */
+static const struct profile *check_device(struct turn *turn, const struct device *device, char *reason) {
+        const struct profile *profile = config_profile(turn->config, device->profile);
+
+        if (device->standing == STANDING_REVOKED) {
+                explain(reason, "device %s is revoked", device->id);
+                return NULL;
+        }
+        if (!profile)
+                explain(reason, "profile %s of device %s is not in the configuration", device->profile, device->id);
+        return profile;
 }
 
 /* Reads credential, device and profile, and refuses what may not shake hands. */
 static int identify(struct turn *turn, struct bytes identity, bool has_forward_secrecy, struct device *ret_device,
                     struct credential *ret_credential, const struct profile **ret_profile, char *reason) {
+        const struct profile *profile;
         int r;
 
         r = identity_find(turn, identity, ret_credential);
-        if (r == -ENOENT)
-                return refuse(reason, r, "unknown identity");
-        if (r < 0)
-                return refuse(reason, r, "the store could not be read: %s", strerror(-r));
-        r = device_get(turn->store, bytes_of(ret_credential->device), ret_device);
-        if (r < 0)
-                return refuse(reason, r, "device %s could not be read: %s", ret_credential->device, strerror(-r));
-        r = check_device(turn, ret_device, ret_profile, reason);
-        if (r < 0)
+        if (r < 0) {
+                explain(reason, r == -ENOENT ? "unknown identity" : "the store could not be read: %s", strerror(-r));
                 return r;
+        }
+        r = device_get(turn->store, bytes_of(ret_credential->device), ret_device);
+        if (r < 0) {
+                explain(reason, "device %s could not be read: %s", ret_credential->device, strerror(-r));
+                return r;
+        }
+        profile = check_device(turn, ret_device, reason);
+        if (!profile)
+                return -EACCES;
         r = check_key(ret_credential, reason);
         if (r < 0)
                 return r;
-        if (!has_forward_secrecy && (*ret_profile)->forward_secrecy == FORWARD_SECRECY_REQUIRE)
-                return refuse(reason, -EACCES, "profile %s demands a cipher suite with (EC)DHE", (*ret_profile)->name);
+        if (!has_forward_secrecy && profile->forward_secrecy == FORWARD_SECRECY_REQUIRE) {
+                explain(reason, "profile %s demands a cipher suite with (EC)DHE", profile->name);
+                return -EACCES;
+        }
+        *ret_profile = profile;
         return 0;
 }
 
@@ -101,11 +109,9 @@ int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secr
         if (r < 0)
                 return r;
         r = credential_secret(turn->store, ret->identity, ret_key);
-        if (r == -ENOENT)
-                return refuse(reason, -EACCES, "key %s of device %s was wiped", ret->identity, device.id);
         if (r < 0)
-                return refuse(reason, r, "the key of device %s could not be opened: %s", device.id, strerror(-r));
-        return 0;
+                explain(reason, "key %s of device %s could not be opened: %s", ret->identity, device.id, strerror(-r));
+        return r == -ENOENT ? -EACCES : r; /* wiped */
 }
 
 static int connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
@@ -139,8 +145,8 @@ static int connected(struct turn *turn, struct bytes identity, bool has_forward_
         return is_changed ? schedule_device(turn, device) : 0;
 }
 
-int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy,
-                       bool begun_before_proof, struct identity *ret) {
+int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
+                       struct identity *ret) {
         size_t mark = turn_mark(turn);
         int r;
 
@@ -166,9 +172,9 @@ int identity_refresh(struct turn *turn, struct identity *identity, const struct 
         r = device_get(turn->store, bytes_of(identity->credential.device), &identity->device);
         if (r < 0)
                 return r == -ENOENT ? -EACCES : r;
-        r = check_device(turn, &identity->device, &identity->profile, NULL);
-        if (r < 0)
-                return r;
+        identity->profile = check_device(turn, &identity->device, NULL);
+        if (!identity->profile)
+                return -EACCES;
         r = check_key(&identity->credential, NULL);
         if (r < 0)
                 return r;

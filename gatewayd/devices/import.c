@@ -28,7 +28,7 @@ static void problem_line(struct config_problems *problems, const char *text) {
         if (!grown)
                 oom();
         problems->lines = grown;
-        grown[problems->count++] = xstrdup(text);
+        problems->lines[problems->count++] = xstrdup(text);
 }
 
 void import_problem(struct import_reader *reader, const char *format, ...) {
@@ -73,7 +73,8 @@ static void take_psk(struct import_reader *reader, struct bytes text, struct sec
                 return;
         }
         if (size == -ENOBUFS || (size >= 0 && (size < REGISTRY_PSK_MIN || size > SECRET_MAX)))
-                import_problem(reader, "psk has a wrong length; %d to %d bytes are allowed", REGISTRY_PSK_MIN, SECRET_MAX);
+                import_problem(reader, "psk has a wrong length; %d to %d bytes are allowed", REGISTRY_PSK_MIN,
+                               SECRET_MAX);
         else if (size < 0)
                 import_problem(reader, "psk is not valid after its prefix");
         else
@@ -114,9 +115,11 @@ static void take_attestation_key(struct import_reader *reader, struct bytes text
         else
                 size = pem_to_der(text, row->attestation_key, sizeof row->attestation_key);
         if (size <= 0) {
-                import_problem(reader, size == -ENOBUFS ? "attestation_key is too large; at most %d bytes of DER"
-                                                        : "attestation_key is neither a PEM public key nor der: and "
-                                                          "base64 (at most %d bytes)", ATTESTATION_KEY_MAX);
+                import_problem(reader,
+                               size == -ENOBUFS ? "attestation_key is too large; at most %d bytes of DER"
+                                                : "attestation_key is neither a PEM public key nor der: and "
+                                                  "base64 (at most %d bytes)",
+                               ATTESTATION_KEY_MAX);
                 return;
         }
         row->attestation_key_size = (size_t)size;
@@ -187,7 +190,8 @@ static void find_duplicates(struct import_reader *reader) {
         for (size_t i = 1; i < count; i++)
                 if (strcmp(named[i].id, named[i - 1].id) == 0) {
                         reader->place = named[i].place;
-                        import_problem(reader, "id %s is also in %s %zu", named[i].id, reader->unit, named[i - 1].place);
+                        import_problem(reader, "id %s is also in %s %zu", named[i].id, reader->unit,
+                                       named[i - 1].place);
                 }
 }
 

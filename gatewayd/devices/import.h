@@ -6,7 +6,7 @@
 
 #include "gatewayd/devices/devices.h"
 
-#define IMPORT_ROWS_MAX 1000000
+#define IMPORT_ROWS_MAX     1000000
 #define IMPORT_PROBLEMS_MAX 100
 
 enum import_field { IMPORT_ID, IMPORT_PROFILE, IMPORT_PSK, IMPORT_ATTESTATION_KEY, IMPORT_FIELDS };
@@ -17,9 +17,9 @@ struct import_reader {
         struct import *rows;
         size_t row_capacity;
         struct config_problems *problems;
-        const char *unit;  /* "line" or "element" */
-        size_t place;      /* where the reader is, from 1 */
-        size_t *places;    /* of each row taken */
+        const char *unit; /* "line" or "element" */
+        size_t place;     /* where the reader is, from 1 */
+        size_t *places;   /* of each row taken */
 };
 
 /* Notes what is wrong at the current place; after IMPORT_PROBLEMS_MAX of them, no more. */

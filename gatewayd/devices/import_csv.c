@@ -12,7 +12,7 @@
 struct csv {
         struct bytes text;
         size_t at;
-        size_t line;           /* of `at`, from 1 */
+        size_t line;            /* of `at`, from 1 */
         struct buffer unquoted; /* of the record: room for its quoted fields, never moved while it is read */
 };
 
@@ -123,7 +123,8 @@ static int read_header(struct csv *csv, struct import_reader *reader, int column
         }
         for (int field = IMPORT_ID; field <= IMPORT_PSK; field++)
                 if (!is_seen[field]) {
-                        import_problem(reader, "a column is missing; the first line is id,profile,psk[,attestation_key]");
+                        import_problem(reader,
+                                       "a column is missing; the first line is id,profile,psk[,attestation_key]");
                         return -EBADMSG;
                 }
         *ret_count = header.count;
@@ -149,7 +150,8 @@ void import_read_csv(struct import_reader *reader, struct bytes text) {
                         if (read_record(&csv, reader, &record) < 0)
                                 break;
                         if (record.count != column_count) {
-                                import_problem(reader, "%zu fields; the first line has %zu", record.count, column_count);
+                                import_problem(reader, "%zu fields; the first line has %zu", record.count,
+                                               column_count);
                                 continue;
                         }
                         for (size_t i = 0; i < record.count; i++)

@@ -19,8 +19,12 @@ static int stop(struct json *json, const char *wrong) {
         return -EBADMSG;
 }
 
+static bool is_blank(uint8_t c) {
+        return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 static void skip_blanks(struct json *json) {
-        while (json->at < json->text.size && memchr(" \t\r\n", json->text.data[json->at], 4))
+        while (json->at < json->text.size && is_blank(json->text.data[json->at]))
                 json->at++;
 }
 

@@ -9,8 +9,8 @@
 
 /* Sets of resources, as the table's right column has them. */
 #define MAY(resource) (1u << (resource))
-#define MAY_BASICS (MAY(RESOURCE_CORE) | MAY(RESOURCE_ME) | MAY(RESOURCE_RATS))
-#define MAY_ALL (MAY_BASICS | MAY(RESOURCE_TIME) | MAY(RESOURCE_CRED))
+#define MAY_BASICS    (MAY(RESOURCE_CORE) | MAY(RESOURCE_ME) | MAY(RESOURCE_RATS))
+#define MAY_ALL       (MAY_BASICS | MAY(RESOURCE_TIME) | MAY(RESOURCE_CRED))
 
 struct terms {
         unsigned may;

@@ -39,7 +39,8 @@ static uint32_t due_for_key(struct turn *turn, const struct identity *from) {
         if (credential->state == KEY_ACTIVE || credential->state == KEY_PRE_ACTIVE)
                 return 0;
         /* The session in which the device asked outlives the proof for a while: no handshake since, no hurry. */
-        if (credential->state == KEY_RETIRING && credential->last_used.powered_sec <= credential->superseded.powered_sec)
+        if (credential->state == KEY_RETIRING &&
+            credential->last_used.powered_sec <= credential->superseded.powered_sec)
                 return 0;
         switch (lifecycle_cred_terms(&view, &turn->now, NULL)) {
         case CRED_OPEN:

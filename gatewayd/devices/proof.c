@@ -101,7 +101,8 @@ static int confirm(struct turn *turn, struct credential *credential) {
 }
 
 /* Whether an event that may repeat is worth telling again. `since` is when the condition began. */
-static bool is_worth_telling(const struct credential *credential, const struct moment *since, const struct moment *now) {
+static bool is_worth_telling(const struct credential *credential, const struct moment *since,
+                             const struct moment *now) {
         if (!moment_is_set(&credential->last_used) || credential->last_used.powered_sec <= since->powered_sec)
                 return true;
         return credential->last_used.powered_sec / REPEAT_SEC != now->powered_sec / REPEAT_SEC;
@@ -132,7 +133,8 @@ static int compromised_used(struct turn *turn, const struct device *device, cons
         if (!moment_is_set(&credential->superseded) ||
             !is_worth_telling(credential, &credential->superseded, &turn->now))
                 return 0;
-        return turn_event(turn, EVENT_CREDENTIAL_CONFLICT, device->id, credential->identity, "a compromised key was used");
+        return turn_event(turn, EVENT_CREDENTIAL_CONFLICT, device->id, credential->identity,
+                          "a compromised key was used");
 }
 
 static int spent_factory_used(struct turn *turn, const struct device *device, const struct credential *credential,
@@ -141,12 +143,12 @@ static int spent_factory_used(struct turn *turn, const struct device *device, co
                 return 0;
         return turn_event(turn, EVENT_FACTORY_KEY_USED, device->id, credential->identity, "%s; %s",
                           lifecycle_window_is_open(device, &turn->now) ? "inside the reset window"
-                                                                      : "after operational keys replaced it",
+                                                                       : "after operational keys replaced it",
                           on_factory_key_name(profile->on_factory_key));
 }
 
-int proof_take(struct turn *turn, struct device *device, struct credential *credential,
-               const struct profile *profile, bool begun_before_proof) {
+int proof_take(struct turn *turn, struct device *device, struct credential *credential, const struct profile *profile,
+               bool begun_before_proof) {
         switch (credential->state) {
         case KEY_PRE_ACTIVE:
                 return prove(turn, device, credential);

@@ -8,5 +8,5 @@
 /* Proves, confirms, or finds a conflict. `device` and `credential` are the rows as they will be written
  * by the caller; other credentials of the device are written here. 1: something changed that the
  * schedule depends on; 0: nothing did. */
-int proof_take(struct turn *turn, struct device *device, struct credential *credential,
-               const struct profile *profile, bool begun_before_proof);
+int proof_take(struct turn *turn, struct device *device, struct credential *credential, const struct profile *profile,
+               bool begun_before_proof);

@@ -78,8 +78,8 @@ static int check_terms(struct turn *turn, const struct identity *from, struct pr
                 .device = &from->device,
                 .credential = &from->credential,
                 .profile = from->profile,
-                .factory_spent = from->credential.kind == CREDENTIAL_FACTORY &&
-                                 from->credential.state == KEY_DEACTIVATED,
+                .factory_spent =
+                        from->credential.kind == CREDENTIAL_FACTORY && from->credential.state == KEY_DEACTIVATED,
         };
         char reason[160];
 
@@ -98,8 +98,7 @@ static int check_terms(struct turn *turn, const struct identity *from, struct pr
 
 static void keyring_drop(struct keyring *keyring, size_t index) {
         keyring->count--;
-        memmove(&keyring->list[index], &keyring->list[index + 1],
-                (keyring->count - index) * sizeof keyring->list[0]);
+        memmove(&keyring->list[index], &keyring->list[index + 1], (keyring->count - index) * sizeof keyring->list[0]);
 }
 
 /* The key given before in this session, or NULL. */
@@ -216,8 +215,8 @@ static int mint(struct turn *turn, const struct identity *from, struct device *d
 }
 
 /* The key of this session: the one given before, or a new one. */
-static int find_or_mint(struct turn *turn, const struct identity *from, const struct wish *wish,
-                        struct credential *ret, struct secret *ret_key) {
+static int find_or_mint(struct turn *turn, const struct identity *from, const struct wish *wish, struct credential *ret,
+                        struct secret *ret_key) {
         struct device device = from->device;
         struct credential *asked;
         struct keyring keyring;

@@ -14,7 +14,7 @@
 #include "gatewayd/devices/steps.h"
 
 #define WINDOW_MAX_SEC (7 * INT64_C(86400))
-#define WARNING_MAX 256
+#define WARNING_MAX    256
 
 /* ---- checks ---- */
 
@@ -108,7 +108,8 @@ static int check_registration(struct turn *turn, const struct registration *regi
         *ret_profile = config_profile(turn->config, registration->profile);
         if (!*ret_profile)
                 return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "no such profile",
-                                   "%s: profile %s is not in the configuration", registration->id, registration->profile);
+                                   "%s: profile %s is not in the configuration", registration->id,
+                                   registration->profile);
         if (registration->factory_psk.size < REGISTRY_PSK_MIN || registration->factory_psk.size > SECRET_MAX)
                 return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "bad factory PSK",
                                    "%s: the factory PSK has %zu bytes; %d to %d are allowed", registration->id,
@@ -133,7 +134,9 @@ static int check_registration(struct turn *turn, const struct registration *regi
 
 int registry_add(struct turn *turn, const struct registration *registration, char *warning, struct problem *problem) {
         struct credential credential = {
-                .kind = CREDENTIAL_FACTORY, .state = KEY_ACTIVE, .issued = turn->now,
+                .kind = CREDENTIAL_FACTORY,
+                .state = KEY_ACTIVE,
+                .issued = turn->now,
         };
         struct device device = { .standing = STANDING_REGISTERED, .registered = turn->now };
         const struct profile *profile;
@@ -251,9 +254,10 @@ int registry_reset(struct turn *turn, const char *id, int64_t window_sec, struct
                 return r;
         profile = config_profile(turn->config, device.profile);
         if (profile && profile->on_factory_key == FACTORY_REFUSE)
-                return problem_set(problem, CODE_CONFLICT, EPERM, "factory key refused",
-                                   "profile %s says on_factory_key = \"refuse\"; remove the device and register it anew",
-                                   profile->name);
+                return problem_set(
+                        problem, CODE_CONFLICT, EPERM, "factory key refused",
+                        "profile %s says on_factory_key = \"refuse\"; remove the device and register it anew",
+                        profile->name);
         device.window_until_powered = turn->now.powered_sec + window_sec;
         device.window_until_wall = turn->now.wall_trusted ? turn->now.wall + window_sec : 0;
         r = device_update(turn->store, &device);
@@ -321,7 +325,7 @@ static int spend_factory(struct turn *turn, struct keyring *keyring) {
 }
 
 static int compromise(struct turn *turn, struct device *device, const struct profile *profile, unix_sec since) {
-        bool is_compromised[CREDENTIALS_MAX];
+        bool is_compromised[CREDENTIALS_MAX] = { false };
         struct keyring keyring;
         int r;
 
@@ -399,14 +403,16 @@ int registry_release(struct turn *turn, const char *id, struct problem *problem)
                 return r;
         if (device.standing == STANDING_NEEDS_VISIT)
                 return problem_set(problem, CODE_CONFLICT, EPERM, "device is compromised",
-                                   "the keys of device %s are compromised; open a reset window for its factory key", id);
+                                   "the keys of device %s are compromised; open a reset window for its factory key",
+                                   id);
         was_conflicted = device.is_conflicted;
         device.is_conflicted = false;
         r = keyring_load(turn, device.id, &keyring);
         if (r < 0)
                 return r;
         if (device.standing != STANDING_REGISTERED) {
-                r = step_standing(turn, &device, keyring_was_operational(&keyring) ? STANDING_OPERATIONAL : STANDING_REGISTERED,
+                r = step_standing(turn, &device,
+                                  keyring_was_operational(&keyring) ? STANDING_OPERATIONAL : STANDING_REGISTERED,
                                   "released by an operator");
                 if (r < 0)
                         return r;

@@ -35,7 +35,10 @@ static void due_least(struct due_time *due, const struct due_time *other) {
         due->powered_sec = least(due->powered_sec, other->powered_sec);
 }
 
-/* ---- attestation ---- */
+/* ---- attestation ----
+ *
+ * What counts is evidence that was judged, here or upstream: what nobody can judge would otherwise keep a
+ * device from ever having to show what runs on it. */
 
 static int64_t attest_interval(const struct device *device, const struct profile *profile) {
         int64_t interval = rotation_interval(profile->attest_every_sec, profile, rotation_spread(device->id));
@@ -45,9 +48,9 @@ static int64_t attest_interval(const struct device *device, const struct profile
 
 /* Something happened that only evidence given since answers. */
 static bool is_owed_evidence(const struct device *device, const struct profile *profile) {
-        int64_t last = device->evidence_last.powered_sec;
+        int64_t last = device->appraised.powered_sec;
 
-        if (!moment_is_set(&device->evidence_last))
+        if (!moment_is_set(&device->appraised))
                 return true;
         if (device->is_conflicted && profile->on_conflict == CONFLICT_ATTEST && device->conflicted.powered_sec >= last)
                 return true;
@@ -62,14 +65,14 @@ static int64_t attest_in(const struct device *device, const struct profile *prof
                 return INT64_MAX;
         if (is_owed_evidence(device, profile))
                 return 0;
-        *ret_due = due_after(&device->evidence_last, attest_interval(device, profile));
+        *ret_due = due_after(&device->appraised, attest_interval(device, profile));
         return least(ret_due->wall - now->wall, ret_due->powered_sec - now->powered_sec);
 }
 
 /* One whole interval was missed. Only ever told: what a device may do depends on its keys. */
 static int look_late(struct turn *turn, struct device *device, const struct profile *profile,
                      const struct credential *tip, struct due_time *next) {
-        const struct moment *since = moment_is_set(&device->evidence_last) ? &device->evidence_last : &tip->proven;
+        const struct moment *since = moment_is_set(&device->appraised) ? &device->appraised : &tip->proven;
         int64_t limit = add_capped(profile->attest_every_sec, profile->attest_every_sec);
         struct due_time due = { INT64_MAX, add_capped(since->powered_sec, limit) };
 
@@ -136,8 +139,8 @@ static int stay_restricted(struct turn *turn, struct device *device, const struc
 }
 
 /* Carries out one step; a credential whose row is gone leaves the keyring. */
-static int carry_out(struct turn *turn, struct device *device, const struct profile *profile,
-                     struct keyring *keyring, const struct rotation_step *step) {
+static int carry_out(struct turn *turn, struct device *device, const struct profile *profile, struct keyring *keyring,
+                     const struct rotation_step *step) {
         struct credential *credential = &keyring->list[step->index];
         int r;
 

@@ -7,8 +7,8 @@
 #include "gatewayd/devices/devices.h"
 
 /* Bits of device.due that only schedule.c knows: what was told once need not be told again. */
-#define DUE_PUBLIC (DUE_ROTATE | DUE_ATTEST | DUE_ANCHORS)
-#define DUE_OVERDUE_TOLD (UINT32_C(1) << 31)
+#define DUE_PUBLIC           (DUE_ROTATE | DUE_ATTEST | DUE_ANCHORS)
+#define DUE_OVERDUE_TOLD     (UINT32_C(1) << 31)
 #define DUE_ATTEST_LATE_TOLD (UINT32_C(1) << 30)
 /* An operator has released the device although its key is overdue: until its next key that stands. */
 #define DUE_OVERDUE_RELEASED (UINT32_C(1) << 29)

@@ -12,16 +12,16 @@
 #include "gatewayd/keys/cose.h"
 #include "store/credentials.h"
 
-#define TAG_UCCS 601
-#define CLAIM_SUB 2
-#define CLAIM_EXP 4
-#define CLAIM_IAT 6
-#define CLAIM_CNF 8
-#define CNF_COSE_KEY 1
-#define COSE_KTY 1
+#define TAG_UCCS           601
+#define CLAIM_SUB          2
+#define CLAIM_EXP          4
+#define CLAIM_IAT          6
+#define CLAIM_CNF          8
+#define CNF_COSE_KEY       1
+#define COSE_KTY           1
 #define COSE_KTY_SYMMETRIC 4
-#define COSE_KID 2
-#define REQUEST_KEY_SIZE 1
+#define COSE_KID           2
+#define REQUEST_KEY_SIZE   1
 
 static void write_uccs(const struct grant *grant, struct buffer *to) {
         cbor_put_tag(to, TAG_UCCS);

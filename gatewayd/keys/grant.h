@@ -11,7 +11,7 @@
 struct grant {
         struct bytes subject; /* device id */
         struct bytes kid, key;
-        bool has_dates;       /* iat is known */
+        bool has_dates; /* iat is known */
         bool has_expiry;
         unix_sec issued, expires;
 };

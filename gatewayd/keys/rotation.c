@@ -70,9 +70,8 @@ int64_t rotation_interval(int64_t interval_sec, const struct profile *profile, d
 }
 
 /* A predecessor, or a compromised key whose device has recovered: may it end now? */
-static bool may_end(const struct rotation_view *view, const struct credential *credential,
-                    const struct credential *tip, const struct profile *profile, const struct moment *now,
-                    struct due_time *next) {
+static bool may_end(const struct rotation_view *view, const struct credential *credential, const struct credential *tip,
+                    const struct profile *profile, const struct moment *now, struct due_time *next) {
         bool is_past = credential->state == KEY_RETIRING || credential->state == KEY_COMPROMISED;
 
         if (!is_past || !moment_is_set(&credential->superseded))
@@ -115,8 +114,8 @@ static enum rotation_action credential_action(const struct rotation_view *view, 
         return ROTATION_NONE;
 }
 
-struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile,
-                                   double spread, const struct moment *now) {
+struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile, double spread,
+                                   const struct moment *now) {
         struct rotation_step step = { .next = { INT64_MAX, INT64_MAX } };
         const struct credential *tip = find_tip(view);
 

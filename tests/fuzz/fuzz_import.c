@@ -30,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 assert(row->factory_psk.size >= 16 && row->factory_psk.size <= SECRET_MAX);
                 assert(row->attestation_key_size <= ATTESTATION_KEY_MAX);
                 assert(row->attestation_key_size == 0 ||
-                       registry_check_attestation_key(BYTES(row->attestation_key, row->attestation_key_size), NULL) == 0);
+                       registry_check_attestation_key(BYTES(row->attestation_key, row->attestation_key_size), NULL) ==
+                               0);
         }
         for (size_t i = 0; i < problems.count; i++)
                 for (const char *p = problems.lines[i]; *p != '\0'; p++)

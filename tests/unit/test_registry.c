@@ -233,6 +233,10 @@ static void after_a_compromise_the_old_key_opens_me_and_rats_and_cred_only_after
         /* Should the device lose its new key at once, evidence over the old one still brings it back. */
         assert_int_equal(fixture_state(f, kid), KEY_COMPROMISED);
         (void)connected(f, fresh);
+        fixture_pass(f, 10);
+        (void)connected(f, kid); /* the thief once more: it shows, and changes nothing */
+        assert_int_equal(fixture_audited(f, "sensor-1", EVENT_CREDENTIAL_CONFLICT), 1);
+        assert_false(fixture_device(f, "sensor-1").is_conflicted);
         fixture_pass_ticking(f, 8 * FIXTURE_DAY);
         assert_int_equal(fixture_state(f, kid), KEY_DEACTIVATED);
 }
