@@ -37,8 +37,8 @@ struct turn {
 
 /* Writes an event down: as an audit row in this transaction (for all kinds but the connection and
  * refusal chatter, see turn.c) and as an EFFECT_EVENT. Unset texts may be NULL. */
-int turn_event(struct turn *turn, enum event_kind kind, const char *device, const char *kid,
-               const char *reason_format, ...) _printf_(5, 6);
+int turn_event(struct turn *turn, enum event_kind kind, const char *device, const char *kid, const char *reason_format,
+               ...) _printf_(5, 6);
 /* Any other effect; `device` or `kid` as the kind says. */
 void turn_effect(struct turn *turn, enum effect_kind kind, const char *device, const char *kid);
 

@@ -10,34 +10,35 @@
 
 enum rotation_action {
         ROTATION_NONE,
-        ROTATION_ANNOUNCE,    /* due now: set the due bit, notify */
-        ROTATION_DEACTIVATE,  /* the predecessor named in the step: grace over, successor confirmed */
-        ROTATION_DROP,        /* an unproven pre-active key that nobody took up for too long */
-        ROTATION_OVERDUE,     /* the newest key is past max_age: on_overdue applies */
-        ROTATION_DESTROY,     /* remove the row of an ended key after its retention */
+        ROTATION_ANNOUNCE,   /* due now: set the due bit, notify */
+        ROTATION_DEACTIVATE, /* the predecessor named in the step: grace over, successor confirmed */
+        ROTATION_DROP,       /* an unproven pre-active key that nobody took up for too long */
+        ROTATION_OVERDUE,    /* the newest key is past max_age: on_overdue applies */
+        ROTATION_DESTROY,    /* remove the row of an ended key after its retention */
 };
 
 struct rotation_view {
         const struct credential *credentials; /* of one device, newest generation first, without destroyed ones */
         size_t count;
-        bool is_announced;    /* the due bit is set already */
-        bool is_overdue;      /* the standing already shows it */
+        bool is_announced; /* the due bit is set already */
+        bool is_overdue;   /* the standing already shows it */
 };
 
 struct rotation_step {
         enum rotation_action action;
-        size_t index;              /* of the credential meant, for DEACTIVATE, DROP, DESTROY */
-        struct due_time next;      /* with ROTATION_NONE: when to ask again */
+        size_t index;         /* of the credential meant, for DEACTIVATE, DROP, DESTROY */
+        struct due_time next; /* with ROTATION_NONE: when to ask again */
 };
 
 /* Chooses the next step at `now`. Call again after carrying it out, until ROTATION_NONE.
  * `spread` 0..1: the device's share of profile->jitter. A credential is never deactivated while its
  * successor is unproven or unconfirmed. NIST SP 800-57 part 1 §7. */
-struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile,
-                                   double spread, const struct moment *now);
+struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile, double spread,
+                                   const struct moment *now);
 
 /* Seconds until the newest active key is due / too late (negative: since). INT64_MAX where it does not apply. */
-int64_t rotation_due_in(const struct rotation_view *view, const struct profile *profile, double spread, const struct moment *now);
+int64_t rotation_due_in(const struct rotation_view *view, const struct profile *profile, double spread,
+                        const struct moment *now);
 int64_t rotation_late_in(const struct rotation_view *view, const struct profile *profile, const struct moment *now);
 
 /* An interval of the profile as this device sees it: shorter by its share of the jitter, at least a second. */
