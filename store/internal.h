@@ -17,6 +17,7 @@
 #define SEAL_HEADER_BYTES (1 + 4 + SEAL_NONCE_BYTES) /* format, data key's id, nonce */
 #define SEAL_OVERHEAD (SEAL_HEADER_BYTES + SEAL_TAG_BYTES)
 #define WRAPPED_KEY_BYTES (SEAL_NONCE_BYTES + KEY_BYTES + SEAL_TAG_BYTES)
+#define RECOVERY_WRAPPED_BYTES (RECOVERY_KEY_BYTES + WRAPPED_KEY_BYTES)
 #define DATA_KEYS_MAX 32
 
 /* With random 96-bit nonces one key may seal 2^32 times (NIST SP 800-38D §8.3); a new data key is
@@ -27,6 +28,8 @@ struct seal_keys; /* lives in a page of its own */
 
 struct seal {
         struct seal_keys *keys;
+        struct bytes recovery_key; /* borrowed, while the store is being opened */
+        bool is_recovered; /* the data keys were opened with that one */
         bool is_dirty; /* keys were changed in the open turn: a rollback reloads them */
 };
 
@@ -38,6 +41,10 @@ struct seal_context {
 };
 
 #define SEAL_KIND_OWN 0xff /* a secret of the gateway itself; credentials use enum credential_kind */
+
+/* AES-256-GCM. Sealing writes nonce, ciphertext and tag; opening reads them, -EBADMSG when it does not. */
+int gcm_seal(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes plain, uint8_t *to);
+int gcm_open(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes sealed, uint8_t *to);
 
 int seal_init(struct seal *seal, struct bytes key_encryption_key);
 void seal_done(struct seal *seal);
@@ -59,6 +66,15 @@ int seal_open(struct store *store, const struct seal_context *context, struct by
 uint32_t seal_current_key(const struct seal *seal);
 /* Forgets all data keys but that one: nothing is sealed under them any more. */
 int seal_drop_unused(struct store *store);
+
+typedef int (*data_key_visitor)(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES]);
+int seal_each_key(struct store *store, data_key_visitor visit);
+
+/* ---- recovery.c ---- */
+
+/* Wraps a data key to the recovery key besides, where there is one. */
+int recovery_cover(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES]);
+int recovery_unwrap(struct bytes private_key, uint32_t id, struct bytes wrapped, uint8_t ret[KEY_BYTES]);
 
 /* ---- barrier.c ---- */
 

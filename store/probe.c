@@ -111,9 +111,10 @@ static int check_keys(struct store *store, struct problem *problem) {
 
         if (r == -EKEYREJECTED)
                 return problem_set(problem, CODE_INTERNAL, EKEYREJECTED, "store sealed with another key",
-                                   "%s was sealed with another sealing key than the one given. It was left "
+                                   "%s was sealed with another sealing key than the one given%s. It was left "
                                    "untouched: give the key it was made with",
-                                   store->path);
+                                   store->path,
+                                   store->seal.recovery_key.size > 0 ? ", nor does the recovery key open it" : "");
         return r < 0 ? corrupt(store, problem, "its data keys are missing or do not open") : 0;
 }
 

@@ -24,6 +24,7 @@ static const char first[] =
         "  oldest_writer INTEGER NOT NULL,"
         "  incarnation BLOB NOT NULL,"
         "  key_check BLOB NOT NULL,"
+        "  recovery_public BLOB," /* of the offline recovery key, where there is one */
         "  clock_floor INTEGER NOT NULL, clock_powered INTEGER NOT NULL, clock_boottime INTEGER NOT NULL,"
         "  clock_boot_id TEXT NOT NULL, clock_was_synchronized INTEGER NOT NULL,"
         "  clock_hold_until INTEGER NOT NULL,"
@@ -35,7 +36,7 @@ static const char first[] =
         "CREATE TABLE data_key ("
         "  id INTEGER PRIMARY KEY,"
         "  wrapped BLOB NOT NULL," /* by the key-encryption key */
-        "  recovery BLOB," /* to the offline recovery key, where there is one */
+        "  recovery BLOB," /* wrapped to the offline recovery key */
         MOMENT("made")
         "  sealed INTEGER NOT NULL" /* how often it was used to seal */
         ") STRICT;"

@@ -57,8 +57,7 @@ static void evp_free(EVP_CIPHER_CTX **context) {
         EVP_CIPHER_CTX_free(*context);
 }
 
-/* Writes nonce, ciphertext and tag. */
-static int gcm_seal(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes plain, uint8_t *to) {
+int gcm_seal(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes plain, uint8_t *to) {
         _cleanup_(evp_free) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
         uint8_t *nonce = to, *text = to + SEAL_NONCE_BYTES;
         int n;
@@ -76,8 +75,7 @@ static int gcm_seal(const uint8_t key[KEY_BYTES], struct bytes associated, struc
         return 0;
 }
 
-/* Reads nonce, ciphertext and tag. -EBADMSG when it does not open. */
-static int gcm_open(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes sealed, uint8_t *to) {
+int gcm_open(const uint8_t key[KEY_BYTES], struct bytes associated, struct bytes sealed, uint8_t *to) {
         _cleanup_(evp_free) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
         uint8_t tag[SEAL_TAG_BYTES];
         size_t size;
@@ -184,30 +182,40 @@ static int read_check(struct store *store) {
         return choose_wrapping(store->seal.keys, query_get_blob(&q)) ? 0 : -EKEYREJECTED;
 }
 
+static int open_data_key(struct seal *seal, struct query *q, struct data_key *key) {
+        struct bytes wrapped, recovery;
+
+        key->id = (uint32_t)query_get_int(q);
+        key->sealed = (uint64_t)query_get_int(q);
+        wrapped = query_get_blob(q);
+        recovery = query_get_blob(q);
+        if (q->error < 0)
+                return q->error;
+        if (!seal->is_recovered)
+                return data_key_unwrap(seal->keys->wrapping, wrapped, key) < 0 ? -EUCLEAN : 0;
+        return recovery_unwrap(seal->recovery_key, key->id, recovery, key->key) < 0 ? -EKEYREJECTED : 0;
+}
+
 int seal_load(struct store *store) {
         struct seal_keys *keys = store->seal.keys;
         int r = read_check(store);
 
-        if (r < 0)
+        store->seal.is_recovered = r == -EKEYREJECTED && store->seal.recovery_key.size > 0;
+        if (r < 0 && !store->seal.is_recovered)
                 return r;
 
         _cleanup_(query_end) struct query q =
-                query_new(store, "SELECT id, sealed, wrapped FROM data_key ORDER BY id LIMIT 33");
+                query_new(store, "SELECT id, sealed, wrapped, recovery FROM data_key ORDER BY id LIMIT 33");
         keys->count = 0;
         while ((r = query_step(&q)) > 0) {
-                struct data_key *key = &keys->data[keys->count];
-
                 if (keys->count == DATA_KEYS_MAX)
                         return -EUCLEAN;
-                key->id = (uint32_t)query_get_int(&q);
-                key->sealed = (uint64_t)query_get_int(&q);
-                if (data_key_unwrap(keys->wrapping, query_get_blob(&q), key) < 0)
-                        return -EUCLEAN;
+                r = open_data_key(&store->seal, &q, &keys->data[keys->count]);
+                if (r < 0)
+                        return r;
                 keys->count++;
         }
-        if (r == 0 && (q.error < 0 || keys->count == 0))
-                r = -EUCLEAN;
-        return r;
+        return r == 0 && keys->count == 0 ? -EUCLEAN : r;
 }
 
 int seal_reload(struct store *store) {
@@ -247,7 +255,16 @@ int store_data_key_rotate(struct store *store, const struct moment *now) {
                 return r;
         store->seal.is_dirty = true;
         keys->count++;
-        return 0;
+        return recovery_cover(store, key->id, key->key);
+}
+
+int seal_each_key(struct store *store, data_key_visitor visit) {
+        struct seal_keys *keys = store->seal.keys;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < keys->count; i++)
+                r = visit(store, keys->data[i].id, keys->data[i].key);
+        return r;
 }
 
 static int write_wrapped(struct store *store, const struct data_key *key) {

@@ -301,6 +301,20 @@ static int open_for_work(struct store *store, const struct store_options *option
         return r < 0 ? file_problem(store, problem, r, "opening it") : 0;
 }
 
+/* The data keys came from the recovery key: from now on the key-encryption key given opens them. */
+static int finish_recovery(struct store *store, const struct store_options *options) {
+        uint64_t turn;
+        int r;
+
+        r = store_rewrap(store, options->key_encryption_key);
+        if (r == 0)
+                r = store_commit(store, &turn);
+        if (r == 0)
+                r = store_barrier_wait(store, turn);
+        store->seal.is_recovered = false;
+        return r;
+}
+
 static int open_file(struct store *store, const struct store_options *options, struct problem *problem) {
         bool exists;
         int r;
@@ -322,7 +336,13 @@ static int open_file(struct store *store, const struct store_options *options, s
         r = probe(store, problem);
         if (r < 0)
                 return r;
-        return open_for_work(store, options, problem);
+        r = open_for_work(store, options, problem);
+        if (r == 0 && store->seal.is_recovered) {
+                r = finish_recovery(store, options);
+                if (r < 0)
+                        return file_problem(store, problem, r, "wrapping its data keys anew");
+        }
+        return r;
 }
 
 int store_open(const struct store_options *options, struct store **ret, struct problem *problem) {
@@ -338,7 +358,9 @@ int store_open(const struct store_options *options, struct store **ret, struct p
                                    "the sealing key must be %d bytes, not %zu", KEY_BYTES,
                                    options->key_encryption_key.size);
 
+        store->seal.recovery_key = options->recovery_key;
         r = options->in_memory ? open_in_memory(store, problem) : open_file(store, options, problem);
+        store->seal.recovery_key = (struct bytes){ 0 };
         if (r < 0)
                 return r;
         *ret = store;

@@ -29,6 +29,7 @@ struct store_options {
         struct bytes key_encryption_key; /* 32 bytes; wraps the data keys */
         size_t checkpoint_bytes;         /* WAL size that starts a checkpoint; 0: 4 MiB */
         bool in_memory;                  /* unit tests of domain logic: no file, no thread, barrier passes at commit */
+        struct bytes recovery_key;       /* 32 bytes, or none: opens a store whose key-encryption key was lost */
         const struct store_hooks *hooks; /* tests only; borrowed until the store is closed */
 };
 
@@ -75,6 +76,14 @@ int store_rewrap(struct store *store, struct bytes new_key_encryption_key);
  * secrets to it and returns how many are left. */
 int store_data_key_rotate(struct store *store, const struct moment *now);
 int store_reseal_some(struct store *store, size_t limit);
+
+/* The offline recovery key (X25519). Makes a pair, covers all data keys with it, those to come as well, in
+ * the current turn; the private half is for the operator to carry away and is kept nowhere. Given as
+ * `recovery_key` at store_open(), it opens the data keys, which are then wrapped by `key_encryption_key`. */
+#define RECOVERY_KEY_BYTES 32
+int store_recovery_new(struct store *store, uint8_t ret_private[RECOVERY_KEY_BYTES]);
+/* 1 where there is one, 0 where not. */
+int store_has_recovery(struct store *store);
 
 /* The store's own facts. */
 #define INCARNATION_BYTES 8

@@ -357,6 +357,101 @@ static void every_seal_has_its_own_nonce_and_is_counted(void **state) {
         sqlite3_close(db);
 }
 
+/* ---- the recovery key ---- */
+
+static int open_with_recovery(struct place *place, const uint8_t *key, const uint8_t *recovery) {
+        struct store_options options = options_for(place);
+        struct problem problem = { 0 };
+
+        options.key_encryption_key = BYTES(key, 32);
+        options.recovery_key = BYTES(recovery, RECOVERY_KEY_BYTES);
+        return store_open(&options, &place->store, &problem);
+}
+
+static void with_recovery(struct place *place, uint8_t recovery[RECOVERY_KEY_BYTES]) {
+        two_credentials(place);
+        assert_int_equal(store_has_recovery(place->store), 0);
+        assert_int_equal(store_recovery_new(place->store, recovery), 0);
+        assert_int_equal(store_has_recovery(place->store), 1);
+        /* A later data key is covered, too. */
+        assert_int_equal(store_data_key_rotate(place->store, &MOMENT_NONE), 0);
+        add_credential(place->store, "d3", "three", 1, PLAIN);
+        commit(place->store);
+        place->store = store_close(place->store);
+}
+
+static void the_recovery_key_opens_a_store_whose_sealing_key_is_lost(void **state) {
+        struct place *place = *state;
+        uint8_t recovery[RECOVERY_KEY_BYTES];
+        struct secret expected = secret_of(PLAIN), found;
+
+        with_recovery(place, recovery);
+        assert_int_equal(open_with(place, other_key), -EKEYREJECTED);
+        assert_int_equal(open_with_recovery(place, other_key, recovery), 0);
+        assert_int_equal(credential_secret(place->store, "one", &found), 0);
+        assert_true(secret_equal(&found, &expected));
+        assert_int_equal(credential_secret(place->store, "three", &found), 0);
+        place->store = store_close(place->store);
+
+        /* From now on with the new sealing key alone; and the recovery key is still good. */
+        assert_int_equal(open_with(place, sealing_key), -EKEYREJECTED);
+        assert_int_equal(open_with(place, other_key), 0);
+        place->store = store_close(place->store);
+        assert_int_equal(open_with_recovery(place, sealing_key, recovery), 0);
+        assert_int_equal(credential_secret(place->store, "three", &found), 0);
+}
+
+static void another_recovery_key_opens_nothing_and_touches_nothing(void **state) {
+        struct place *place = *state;
+        uint8_t recovery[RECOVERY_KEY_BYTES];
+        struct picture before;
+
+        with_recovery(place, recovery);
+        recovery[5] ^= 1;
+        before = picture_of(place);
+        assert_int_equal(open_with_recovery(place, other_key, recovery), -EKEYREJECTED);
+        assert_untouched(place, &before);
+        assert_int_equal(open_with_recovery(place, sealing_key, recovery), 0); /* it is not needed */
+}
+
+static void without_a_recovery_key_made_before_none_opens(void **state) {
+        struct place *place = *state;
+
+        two_credentials(place);
+        place->store = store_close(place->store);
+        assert_int_equal(open_with_recovery(place, other_key, sealing_key), -EKEYREJECTED);
+}
+
+static void a_new_recovery_key_replaces_the_one_before(void **state) {
+        struct place *place = *state;
+        uint8_t first[RECOVERY_KEY_BYTES], second[RECOVERY_KEY_BYTES], dropped[RECOVERY_KEY_BYTES];
+
+        with_recovery(place, first);
+        store_here(place, NULL, 0);
+        assert_int_equal(store_recovery_new(place->store, second), 0);
+        commit(place->store);
+        assert_int_equal(store_recovery_new(place->store, dropped), 0);
+        store_rollback(place->store);
+        place->store = store_close(place->store);
+        assert_int_equal(open_with_recovery(place, other_key, first), -EKEYREJECTED);
+        assert_int_equal(open_with_recovery(place, other_key, dropped), -EKEYREJECTED);
+        assert_int_equal(open_with_recovery(place, other_key, second), 0);
+}
+
+static void the_private_recovery_key_is_kept_nowhere(void **state) {
+        struct place *place = *state;
+        uint8_t recovery[RECOVERY_KEY_BYTES];
+        char wal[128];
+
+        two_credentials(place);
+        assert_int_equal(store_recovery_new(place->store, recovery), 0);
+        commit(place->store);
+        snprintf(wal, sizeof wal, "%s-wal", place->path);
+        assert_false(file_contains(wal, recovery, 8));
+        place->store = store_close(place->store);
+        assert_false(file_contains(place->path, recovery, 8));
+}
+
 #define IN_A_FOLDER(test) cmocka_unit_test_setup_teardown(test, place_new, place_free)
 
 int main(void) {
@@ -378,6 +473,11 @@ int main(void) {
                 cmocka_unit_test(data_keys_without_end_are_refused_until_old_ones_are_resealed),
                 IN_A_FOLDER(a_worn_data_key_is_replaced_by_itself),
                 IN_A_FOLDER(every_seal_has_its_own_nonce_and_is_counted),
+                IN_A_FOLDER(the_recovery_key_opens_a_store_whose_sealing_key_is_lost),
+                IN_A_FOLDER(another_recovery_key_opens_nothing_and_touches_nothing),
+                IN_A_FOLDER(without_a_recovery_key_made_before_none_opens),
+                IN_A_FOLDER(a_new_recovery_key_replaces_the_one_before),
+                IN_A_FOLDER(the_private_recovery_key_is_kept_nowhere),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
