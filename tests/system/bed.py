@@ -91,18 +91,38 @@ class Result:
         self.status, self.output, self.files, self.seconds = status, output, files, seconds
 
 
+def own_prefix():
+    """Names say whose they are, so that what a killed run left can be told from what runs."""
+    return 'gatewayd-bed-%d-' % os.getpid()
+
+
+def remove_group(place):
+    for folder, _, _ in os.walk(place, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def remove_leftovers():
+    """What beds left whose runner was killed before it could clean up."""
+    for place in [*cgroup2().glob('gatewayd-bed-*'), *pathlib.Path(tempfile.gettempdir()).glob('gatewayd-bed-*')]:
+        owner = place.name.split('-')[2]
+        if owner.isdigit() and not os.path.exists('/proc/' + owner):
+            if place.parent == cgroup2():
+                remove_group(place)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def scratch_cgroup():
-    place = pathlib.Path(tempfile.mkdtemp(prefix='gatewayd-bed-', dir=cgroup2()))
+    place = pathlib.Path(tempfile.mkdtemp(prefix=own_prefix(), dir=cgroup2()))
     try:
         yield place
     finally:
         # Its processes are dead or dying; a group goes only once the last has been reaped.
         deadline = time.monotonic() + 10
         while True:
-            for folder, _, _ in os.walk(place, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+            remove_group(place)
             if not place.exists() or time.monotonic() > deadline:
                 break
             select.select([], [], [], 0.02)
@@ -153,8 +173,9 @@ def run(script, files=None, tree=None, timeout=60, echo=False):
     reason = unavailable()
     if reason:
         raise Unavailable(reason)
+    remove_leftovers()
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix='gatewayd-bed-') as name, scratch_cgroup() as cgroup:
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as name, scratch_cgroup() as cgroup:
         folder = pathlib.Path(name)
         prepare(folder, script, files or {}, tree)
         fifo, chunks = folder / 'results/output', []

@@ -472,10 +472,8 @@ class Systemd(unittest.TestCase):
         systemctl('start', 'gatewayd')
         supervisor, extra = main_pid(), pathlib.Path('/etc/gatewayd/conf.d/more.conf')
         extra.write_text('profiles = ( { name = "valve"; rotate_every = "20d"; } );')
-        since = self.service.mark()
         systemctl('reload', 'gatewayd')
         self.service.wait_event('config-reloaded')
-        self.service.wait_event('role-started', since, reason='north')  # with the new section
         self.service.ctl('device', 'add', 'valve-1', '--profile', 'valve', '--psk', 'text:' + KEY)
         extra.write_text('profiles = ( { name = "valve"; rotate_evry = "20d"; } );')
         systemctl('reload', 'gatewayd', check=False)
@@ -484,6 +482,23 @@ class Systemd(unittest.TestCase):
         self.assertEqual(main_pid(), supervisor)
         wait_for(lambda: show('ActiveState') == 'active', 'the end of the reload')
         self.service.ctl('device', 'add', 'valve-2', '--profile', 'valve', '--psk', 'text:' + KEY)
+
+    @in_bed
+    def test_a_refused_file_does_not_keep_a_killed_role_from_coming_back(self):
+        systemctl('start', 'gatewayd')
+        kid, key = self.service.enrol()
+        supervisor = main_pid()
+        pathlib.Path('/etc/gatewayd/conf.d/more.conf').write_text('stoer = "/x";\n')
+        systemctl('reload', 'gatewayd')
+        self.service.wait_event('config-refused')
+        for role in ('north', 'south', 'core'):
+            since = self.service.mark()
+            os.kill(self.service.role_pid(role), signal.SIGKILL)
+            self.service.wait_event('role-started', since, reason=role)
+            if role == 'core':
+                self.service.wait_event('role-started', since, reason='south')
+            self.assertEqual(self.service.coap('get', 'me', kid, key)[0], '2.05')
+        self.assertEqual(main_pid(), supervisor)
 
     @in_bed
     def test_a_bad_file_stops_the_start_with_every_mistake_in_the_journal(self):
