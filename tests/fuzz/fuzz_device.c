@@ -69,8 +69,8 @@ static void power_up(struct bench *bench, bool is_operational) {
                 .stays_connected = true,
                 .wants_time = is_operational,
         };
-        const struct device_port port = { bench, port_now, port_random, port_connect, port_disconnect, port_send,
-                                          port_store, port_sign, NULL };
+        const struct device_port port = { bench,     port_now,   port_random, port_connect, port_disconnect,
+                                          port_send, port_store, port_sign,   NULL };
         struct device_memory memory = { .has_newest = is_operational };
 
         memory.slot[0].identity_size = 5;
@@ -124,12 +124,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         data++;
         size--;
         switch (data[-1] % 8) {
-        case 0: (void)device_message_parse(data, size, &message); break;
-        case 1: (void)device_parse_grant(data, size, "sensor-1", &key); break;
-        case 2: (void)device_parse_me(data, size, &me); break;
-        case 3: (void)device_parse_nonce(data, size, false, &nonce); break;
-        case 4: (void)device_parse_nonce(data, size, true, &nonce); break;
-        case 5: (void)device_parse_time(data, size, &a, &b); break;
+        case 0:
+                (void)device_message_parse(data, size, &message);
+                break;
+        case 1:
+                (void)device_parse_grant(data, size, "sensor-1", &key);
+                break;
+        case 2:
+                (void)device_parse_me(data, size, &me);
+                break;
+        case 3:
+                (void)device_parse_nonce(data, size, false, &nonce);
+                break;
+        case 4:
+                (void)device_parse_nonce(data, size, true, &nonce);
+                break;
+        case 5:
+                (void)device_parse_time(data, size, &a, &b);
+                break;
         default:
                 memset(&bench, 0, sizeof bench);
                 power_up(&bench, data[-1] % 8 == 7);

@@ -36,7 +36,6 @@ static void take_evidence(struct books *books, struct device_bytes evidence) {
         struct evidence_record *grown;
         struct device_cbor_item nonce;
 
-        books->evidence_sent++;
         grown = realloc(books->evidence, (books->evidence_count + 1) * sizeof(*grown));
         if (!grown) {
                 fputs("gateway-sim: out of memory\n", stderr);
@@ -58,7 +57,6 @@ static void take_acceptance(struct books *books, struct device_bytes reply) {
         int64_t key, value;
         uint64_t i;
 
-        books->evidence_accepted++;
         if (books->evidence_count == 0)
                 return;
         record = &books->evidence[books->evidence_count - 1];
@@ -84,14 +82,42 @@ static void take_acceptance(struct books *books, struct device_bytes reply) {
         }
 }
 
-static const char *name_of(enum device_event_kind kind) {
-        static const char *const names[] = {
-                "connected", "refused", "no answer", "session lost", "granted", "proven", "read /me", "notified",
-                "observing", "evidence sent", "evidence accepted", "time", "error", "unusable reply", "unanswered",
-                "not stored", "LOCKED OUT",
-        };
+#define COUNTER(member) ((uint16_t)(offsetof(struct books, member) + 1))
 
-        return names[kind];
+/* What an event is called, and which counter it moves (0: none, or more than one). */
+static const struct {
+        const char *name;
+        uint16_t counter; /* offset + 1 */
+} kinds[] = {
+        [DEVICE_EVENT_CONNECTED] = { "connected", COUNTER(handshakes) },
+        [DEVICE_EVENT_REFUSED] = { "refused", COUNTER(refused) },
+        [DEVICE_EVENT_NO_ANSWER] = { "no answer", COUNTER(unanswered) },
+        [DEVICE_EVENT_LOST] = { "session lost", COUNTER(sessions_lost) },
+        [DEVICE_EVENT_GRANTED] = { "granted", COUNTER(grants) },
+        [DEVICE_EVENT_PROVEN] = { "proven", 0 },
+        [DEVICE_EVENT_ME] = { "read /me", COUNTER(me_reads) },
+        [DEVICE_EVENT_NOTIFIED] = { "notified", COUNTER(notifications) },
+        [DEVICE_EVENT_OBSERVING] = { "observing", COUNTER(observations) },
+        [DEVICE_EVENT_EVIDENCE_SENT] = { "evidence sent", COUNTER(evidence_sent) },
+        [DEVICE_EVENT_EVIDENCE_ACCEPTED] = { "evidence accepted", COUNTER(evidence_accepted) },
+        [DEVICE_EVENT_TIME] = { "time", 0 },
+        [DEVICE_EVENT_ERROR] = { "error", COUNTER(errors) },
+        [DEVICE_EVENT_UNUSABLE] = { "unusable reply", COUNTER(unusable) },
+        [DEVICE_EVENT_UNANSWERED] = { "unanswered", COUNTER(requests_unanswered) },
+        [DEVICE_EVENT_NOT_STORED] = { "not stored", 0 },
+        [DEVICE_EVENT_LOCKED_OUT] = { "LOCKED OUT", COUNTER(lock_outs) },
+};
+
+static void count(struct books *books, enum device_event_kind kind) {
+        uint64_t value;
+        uint8_t *at;
+
+        if (kinds[kind].counter == 0)
+                return;
+        at = (uint8_t *)books + kinds[kind].counter - 1;
+        memcpy(&value, at, sizeof(value));
+        value++;
+        memcpy(at, &value, sizeof(value));
 }
 
 static const char *key_name(enum device_key_choice choice) {
@@ -103,8 +129,8 @@ static const char *key_name(enum device_key_choice choice) {
 static void tell(const struct sim_device *device, const struct device_event *event) {
         size_t i;
 
-        fprintf(stderr, "%10.3f %s: %s", (double)(real_ms() - device->sim->started_real) / 1000,
-                device->identity.id, name_of(event->kind));
+        fprintf(stderr, "%10.3f %s: %s", (double)(real_ms() - device->sim->started_real) / 1000, device->identity.id,
+                kinds[event->kind].name);
         if (event->kind <= DEVICE_EVENT_NO_ANSWER)
                 fprintf(stderr, " (%s key)", key_name(event->choice));
         if (event->code != 0)
@@ -122,37 +148,19 @@ static void tell(const struct sim_device *device, const struct device_event *eve
 void books_take(struct sim_device *device, const struct device_event *event) {
         struct books *books = &device->books;
 
-        switch (event->kind) {
-        case DEVICE_EVENT_CONNECTED:
-                books->handshakes++;
-                books->second_slot_used += event->choice == DEVICE_KEY_SECOND;
-                break;
-        case DEVICE_EVENT_REFUSED: books->refused++; break;
-        case DEVICE_EVENT_NO_ANSWER: books->unanswered++; break;
-        case DEVICE_EVENT_LOST: books->sessions_lost++; break;
-        case DEVICE_EVENT_GRANTED:
-                books->grants++;
-                break;
-        case DEVICE_EVENT_PROVEN:
-                /* The first key replaces none: that is provisioning. */
-                if (device->has_been_provisioned)
-                        books->rotations++;
-                else
-                        books->provisions++;
+        count(books, event->kind);
+        if (event->kind == DEVICE_EVENT_CONNECTED && event->choice == DEVICE_KEY_SECOND)
+                books->second_slot_used++;
+        if (event->kind == DEVICE_EVENT_PROVEN && device->has_been_provisioned) {
+                books->rotations++;
+        } else if (event->kind == DEVICE_EVENT_PROVEN) { /* the first key replaces none */
+                books->provisions++;
                 device->has_been_provisioned = true;
-                break;
-        case DEVICE_EVENT_ME: books->me_reads++; break;
-        case DEVICE_EVENT_NOTIFIED: books->notifications++; break;
-        case DEVICE_EVENT_OBSERVING: books->observations++; break;
-        case DEVICE_EVENT_EVIDENCE_SENT: take_evidence(books, event->body); break;
-        case DEVICE_EVENT_EVIDENCE_ACCEPTED: take_acceptance(books, event->body); break;
-        case DEVICE_EVENT_TIME: break;
-        case DEVICE_EVENT_ERROR: books->errors++; break;
-        case DEVICE_EVENT_UNUSABLE: books->unusable++; break;
-        case DEVICE_EVENT_UNANSWERED: books->requests_unanswered++; break;
-        case DEVICE_EVENT_NOT_STORED: break;
-        case DEVICE_EVENT_LOCKED_OUT: books->lock_outs++; break;
         }
+        if (event->kind == DEVICE_EVENT_EVIDENCE_SENT)
+                take_evidence(books, event->body);
+        if (event->kind == DEVICE_EVENT_EVIDENCE_ACCEPTED)
+                take_acceptance(books, event->body);
         if (device->sim->options.verbose > 0)
                 tell(device, event);
 }

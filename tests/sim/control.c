@@ -39,8 +39,8 @@ static void answer_settled(struct control *control, bool is_settled) {
         unsigned i, named = 0;
 
         control->is_settling = false;
-        printf("{\"ok\":%s,\"settled\":%u,\"devices\":%u,\"ms\":%" PRIu64, is_settled ? "true" : "false",
-               sim->settled, sim->count, real_ms() - control->settle_from);
+        printf("{\"ok\":%s,\"settled\":%u,\"devices\":%u,\"ms\":%" PRIu64, is_settled ? "true" : "false", sim->settled,
+               sim->count, real_ms() - control->settle_from);
         if (!is_settled) {
                 fputs(",\"error\":\"not settled in time\",\"busy\":[", stdout);
                 for (i = 0; i < sim->count && named < 20; i++)

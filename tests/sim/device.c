@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The behaviour of a device: see device.h. Two questions are answered here: with which key to connect
- * and when (the first half), and what to ask on an open session and what follows from the answer (the
- * second). */
+/* The behaviour of a device: see device.h. What to ask on an open session, when, and what follows from
+ * the answer; device_keys.c says with which key the session is made. */
 
-#include "device.h"
+#include "device_parts.h"
 
 #include <string.h>
-
-enum { PHASE_OFFLINE, PHASE_CONNECTING, PHASE_ONLINE };
-enum { TASK_NONE, TASK_ME, TASK_GRANT, TASK_NONCE, TASK_EVIDENCE, TASK_TIME };
 
 static const char *const task_path[] = { "", "me", "cred", "rats/nonce", "rats/evidence", "time" };
 
@@ -25,17 +21,17 @@ static uint64_t in_sec(uint64_t now, uint64_t seconds) {
         return now + seconds * 1000;
 }
 
-/* A number from low to high, both included. */
-static uint64_t roll(struct device *device, uint64_t low, uint64_t high) {
+uint64_t device_roll(struct device *device, uint64_t low, uint64_t high) {
         uint32_t dice;
 
         device->port.random(device->port.user, &dice, sizeof(dice));
         return low + dice % (high - low + 1);
 }
 
-static void report(struct device *device, enum device_event_kind kind, const struct device_reply *reply) {
-        struct device_event event = { kind, (enum device_key_choice)device->choice, task_path[device->task], 0,
-                                      { NULL, 0 } };
+void device_report(struct device *device, enum device_event_kind kind, const struct device_reply *reply) {
+        struct device_event event = {
+                kind, (enum device_key_choice)device->choice, task_path[device->task], 0, { NULL, 0 }
+        };
 
         if (!device->port.event)
                 return;
@@ -44,191 +40,6 @@ static void report(struct device *device, enum device_event_kind kind, const str
                 event.body = reply->body;
         }
         device->port.event(device->port.user, &event);
-}
-
-/* ---- keys ---- */
-
-static uint8_t pending_slot(const struct device_memory *memory) {
-        return memory->has_newest ? (uint8_t)(1 - memory->newest) : 0;
-}
-
-static bool has_second(const struct device_memory *memory) {
-        return memory->has_newest && !memory->has_pending && memory->slot[1 - memory->newest].identity_size > 0;
-}
-
-static const struct device_key *key_of(const struct device *device, uint8_t choice) {
-        const struct device_memory *memory = &device->memory;
-
-        switch (choice) {
-        case DEVICE_KEY_NEWEST:
-                return &memory->slot[memory->newest];
-        case DEVICE_KEY_PENDING:
-                return &memory->slot[pending_slot(memory)];
-        case DEVICE_KEY_SECOND:
-                return &memory->slot[1 - memory->newest];
-        default:
-                return &device->factory;
-        }
-}
-
-static bool store(struct device *device) {
-        if (device->port.store(device->port.user, &device->memory) == 0)
-                return true;
-        report(device, DEVICE_EVENT_NOT_STORED, NULL);
-        return false;
-}
-
-static uint8_t choose_key(const struct device *device) {
-        if (device->memory.has_pending && !device->prefers_old)
-                return DEVICE_KEY_PENDING;
-        if (!device->memory.has_newest)
-                return DEVICE_KEY_FACTORY;
-        return device->tries_second && has_second(&device->memory) ? DEVICE_KEY_SECOND : DEVICE_KEY_NEWEST;
-}
-
-static uint64_t failing_sec(const struct device *device, uint64_t now) {
-        return device->memory.failing_sec + (device->is_failing ? (now - device->failing_from) / 1000 : 0);
-}
-
-/* Counts from the first failure on, not from the last success: a device that sleeps for a day between
- * two visits has not failed for a day. */
-static void note_newest_failed(struct device *device, uint64_t now) {
-        if (!device->is_failing) {
-                device->is_failing = true;
-                device->failing_from = now;
-                device->failing_stored_at = now;
-        } else if (now - device->failing_stored_at >= DEVICE_FAILING_STORE_SEC * 1000) {
-                device->memory.failing_sec = (uint32_t)earlier(failing_sec(device, now), UINT32_MAX);
-                device->failing_from = now;
-                device->failing_stored_at = now;
-                (void)store(device); /* reported; counting goes on in RAM */
-        }
-        device->tries_second = has_second(&device->memory) && failing_sec(device, now) >= DEVICE_FALL_BACK_SEC;
-}
-
-static bool forget_failures(struct device *device) {
-        bool was_stored = device->memory.failing_sec != 0;
-
-        device->is_failing = false;
-        device->tries_second = false;
-        device->memory.failing_sec = 0;
-        return was_stored;
-}
-
-/* Somebody has to look at a device none of whose keys opens a session any more. */
-static void note_refused(struct device *device) {
-        bool newest, other;
-
-        device->refused_keys |= (uint8_t)(1U << device->choice);
-        if (device->memory.has_newest) {
-                newest = device->refused_keys & 1U << DEVICE_KEY_NEWEST;
-                other = has_second(&device->memory) ? (device->refused_keys & 1U << DEVICE_KEY_SECOND) != 0
-                        : device->memory.has_pending
-                                ? (device->refused_keys & 1U << DEVICE_KEY_PENDING) != 0
-                                : true;
-        } else {
-                newest = device->refused_keys & 1U << DEVICE_KEY_FACTORY;
-                other = !device->memory.has_pending || (device->refused_keys & 1U << DEVICE_KEY_PENDING);
-        }
-        if (newest && other && !device->is_locked_out) {
-                device->is_locked_out = true;
-                report(device, DEVICE_EVENT_LOCKED_OUT, NULL);
-        }
-}
-
-/* ---- connecting ---- */
-
-static void back_off(struct device *device, uint64_t now) {
-        uint32_t least = device->config.backoff_min_ms ? device->config.backoff_min_ms : DEVICE_BACKOFF_MIN_MS;
-        uint32_t most = device->config.backoff_max_ms ? device->config.backoff_max_ms : DEVICE_BACKOFF_MAX_MS;
-
-        if (device->backoff_ms < least)
-                device->backoff_ms = least;
-        device->connect_at = now + roll(device, device->backoff_ms / 2, device->backoff_ms);
-        device->backoff_ms = device->backoff_ms > most / 2 ? most : device->backoff_ms * 2;
-}
-
-static void session_over(struct device *device) {
-        device_coap_reset(&device->coap);
-        device->phase = PHASE_OFFLINE;
-        device->task = TASK_NONE;
-        device->tries_second = false; /* each time the newest key first */
-}
-
-static void leave(struct device *device) {
-        device->port.disconnect(device->port.user);
-        session_over(device);
-}
-
-static void begin_connecting(struct device *device, uint64_t now) {
-        device->choice = choose_key(device);
-        device->phase = PHASE_CONNECTING;
-        device->connect_until = now + DEVICE_HANDSHAKE_MAX_MS;
-        device->port.connect(device->port.user, key_of(device, device->choice));
-}
-
-/* Where to turn after a handshake that did not succeed. A refused new key makes way for the old one at
- * once, one that met silence only after some tries (the gateway may just be away). Neither is
- * forgotten before the old one has succeeded. */
-static void handshake_failed(struct device *device, bool is_refused, uint64_t now) {
-        device->phase = PHASE_OFFLINE;
-        report(device, is_refused ? DEVICE_EVENT_REFUSED : DEVICE_EVENT_NO_ANSWER, NULL);
-        if (is_refused)
-                note_refused(device);
-
-        if (device->choice == DEVICE_KEY_PENDING) {
-                if (!is_refused && ++device->pending_silences < DEVICE_PENDING_TRIES) {
-                        back_off(device, now);
-                        return;
-                }
-                device->pending_silences = 0;
-                device->prefers_old = true;
-                device->connect_at = now;
-                return;
-        }
-
-        device->prefers_old = false;
-        if (device->choice == DEVICE_KEY_NEWEST)
-                note_newest_failed(device, now);
-        else
-                device->tries_second = false;
-        if (device->choice == DEVICE_KEY_NEWEST && device->tries_second)
-                device->connect_at = now;
-        else
-                back_off(device, now);
-}
-
-/* The first session with a new key proves it: it is the newest from now on. */
-static void key_proven(struct device *device, uint64_t now) {
-        device->memory.newest = pending_slot(&device->memory);
-        device->memory.has_newest = 1;
-        device->memory.has_pending = 0;
-        (void)forget_failures(device);
-        /* Not stored, it is pending again after a power cut, and will be proven again. */
-        (void)store(device);
-        device->choice = DEVICE_KEY_NEWEST;
-        device->grant_at = DEVICE_NEVER;
-        device->grant_needs_evidence = false;
-        device->me_at = now;
-        report(device, DEVICE_EVENT_PROVEN, NULL);
-}
-
-static void old_key_succeeded(struct device *device, uint64_t now) {
-        bool is_changed = false;
-
-        if (device->memory.has_pending) {
-                device->memory.has_pending = 0;
-                is_changed = true;
-                device->me_at = now;
-        }
-        if (device->choice == DEVICE_KEY_NEWEST && forget_failures(device))
-                is_changed = true;
-        if (is_changed)
-                (void)store(device);
-        /* The factory key and the second slot are good for one thing: a new key. */
-        if (device->choice != DEVICE_KEY_NEWEST && device->grant_at == DEVICE_NEVER &&
-            !device->grant_needs_evidence)
-                device->grant_at = in_sec(now, device->grant_pause_sec);
 }
 
 /* ---- what to do next ---- */
@@ -305,13 +116,13 @@ static uint64_t carry_on(struct device *device) {
                 if (task != TASK_NONE)
                         begin_task(device, task, now);
                 else if (!device->config.observes && !device->config.stays_connected)
-                        leave(device);
+                        device_leave(device);
         }
         if (device->phase == PHASE_OFFLINE) {
                 at = later(device->connect_at, session_wanted_at(device));
                 if (at > now)
                         return at;
-                begin_connecting(device, now);
+                device_connect(device, now);
         }
         if (device->phase == PHASE_CONNECTING)
                 return device->connect_until;
@@ -349,7 +160,7 @@ static uint64_t ask_again_at(struct device *device, const struct device_reply *r
                 lengthen(pause_sec);
                 wait_ms = *pause_sec * UINT64_C(1000);
         }
-        return now + wait_ms + roll(device, 0, earlier(wait_ms / 8, DEVICE_RETRY_MAX_SEC * 1000));
+        return now + wait_ms + device_roll(device, 0, earlier(wait_ms / 8, DEVICE_RETRY_MAX_SEC * 1000));
 }
 
 static void postpone(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
@@ -397,39 +208,24 @@ static bool take_me(struct device *device, const struct device_reply *reply, uin
         return true;
 }
 
-/* The grant goes into the slot that is not in use, and to flash before it is used: whatever happens
- * next, the key that works now is still there. */
+/* The grant is in flash before it is used: whatever happens next, the key that works now is there. */
 static bool take_grant(struct device *device, const struct device_reply *reply, uint64_t now) {
-        struct device_memory before = device->memory;
-        const struct device_key *used = key_of(device, device->choice);
+        const struct device_key *used = device_key_of(device, device->choice);
         struct device_key key;
 
         if (reply->content_format != DEVICE_FORMAT_UCCS ||
             !device_parse_grant(reply->body.data, reply->body.size, device->config.id, &key))
                 return false;
-        if (key.identity_size == used->identity_size &&
-            memcmp(key.identity, used->identity, key.identity_size) == 0)
+        if (key.identity_size == used->identity_size && memcmp(key.identity, used->identity, key.identity_size) == 0)
                 return false;
-
-        if (device->choice == DEVICE_KEY_SECOND) { /* the key that works is the newest from now on */
-                device->memory.newest = (uint8_t)(1 - device->memory.newest);
-                device->memory.failing_sec = 0;
-        }
-        device->memory.slot[pending_slot(&device->memory)] = key;
-        device->memory.has_pending = 1;
-        if (!store(device)) {
-                device->memory = before;
+        if (!device_keep_grant(device, &key)) {
                 postpone(device, TASK_GRANT, NULL, now);
                 return true;
         }
-        device->is_failing = false;
-        device->tries_second = false;
-        device->prefers_old = false;
-        device->pending_silences = 0;
         device->grant_at = DEVICE_NEVER;
         lengthen(&device->grant_pause_sec); /* until /me no longer asks: never one after another at once */
-        report(device, DEVICE_EVENT_GRANTED, reply);
-        leave(device);
+        device_report(device, DEVICE_EVENT_GRANTED, reply);
+        device_leave(device);
         device->connect_at = now;
         return true;
 }
@@ -440,8 +236,8 @@ static bool take_nonce(struct device *device, const struct device_reply *reply) 
 
         if (reply->content_format != DEVICE_FORMAT_CBOR && reply->content_format != DEVICE_FORMAT_OCTETS)
                 return false;
-        if (!device_parse_nonce(reply->body.data, reply->body.size,
-                                reply->content_format == DEVICE_FORMAT_OCTETS, &nonce))
+        if (!device_parse_nonce(reply->body.data, reply->body.size, reply->content_format == DEVICE_FORMAT_OCTETS,
+                                &nonce))
                 return false;
         device->evidence_size =
                 device_build_evidence(&device->config.claims, device->config.id, &nonce, device->port.sign,
@@ -451,7 +247,7 @@ static bool take_nonce(struct device *device, const struct device_reply *reply) 
         made.body.data = device->evidence;
         made.body.size = device->evidence_size;
         device->task = TASK_EVIDENCE;
-        report(device, DEVICE_EVENT_EVIDENCE_SENT, &made);
+        device_report(device, DEVICE_EVENT_EVIDENCE_SENT, &made);
         return true;
 }
 
@@ -464,7 +260,7 @@ static bool take_evidence_reply(struct device *device, const struct device_reply
                 device->grant_needs_evidence = false;
                 device->grant_at = now;
         }
-        report(device, DEVICE_EVENT_EVIDENCE_ACCEPTED, reply);
+        device_report(device, DEVICE_EVENT_EVIDENCE_ACCEPTED, reply);
         return true;
 }
 
@@ -475,9 +271,9 @@ static bool take_success(struct device *device, uint8_t task, const struct devic
         case TASK_ME:
                 if (!take_me(device, reply, now))
                         return false;
-                report(device, DEVICE_EVENT_ME, reply);
+                device_report(device, DEVICE_EVENT_ME, reply);
                 if (device->coap.is_observing && !device->was_observing)
-                        report(device, DEVICE_EVENT_OBSERVING, reply);
+                        device_report(device, DEVICE_EVENT_OBSERVING, reply);
                 return true;
         case TASK_GRANT:
                 return take_grant(device, reply, now);
@@ -489,7 +285,7 @@ static bool take_success(struct device *device, uint8_t task, const struct devic
                 if (!device_parse_time(reply->body.data, reply->body.size, &epoch_sec, &quality))
                         return false;
                 device->time_at = in_sec(now, 86400);
-                report(device, DEVICE_EVENT_TIME, reply);
+                device_report(device, DEVICE_EVENT_TIME, reply);
                 return true;
         }
 }
@@ -518,7 +314,7 @@ static void evidence_denied(struct device *device, const struct device_reply *re
 }
 
 static void take_error(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
-        report(device, DEVICE_EVENT_ERROR, reply);
+        device_report(device, DEVICE_EVENT_ERROR, reply);
         if (task == TASK_GRANT && reply->code == DEVICE_CODE(4, 3) && device->port.sign)
                 grant_denied(device, now);
         else if (task == TASK_EVIDENCE && reply->code >> 5 == 4 && reply->code != DEVICE_CODE(4, 29))
@@ -536,17 +332,17 @@ static void take_result(struct device *device, enum device_coap_result result, u
                 return;
         case DEVICE_COAP_NOTIFIED:
                 if (reply->body.size > 0 && reply->code >> 5 == 2 && take_me(device, reply, now))
-                        report(device, DEVICE_EVENT_NOTIFIED, reply);
+                        device_report(device, DEVICE_EVENT_NOTIFIED, reply);
                 else
                         device->me_at = now;
                 return;
         case DEVICE_COAP_SILENCE: /* the session is dead on the other side: make a new one */
-                report(device, DEVICE_EVENT_UNANSWERED, NULL);
-                leave(device);
-                back_off(device, now);
+                device_report(device, DEVICE_EVENT_UNANSWERED, NULL);
+                device_leave(device);
+                device_back_off(device, now);
                 return;
         case DEVICE_COAP_FAILED:
-                report(device, DEVICE_EVENT_UNUSABLE, NULL);
+                device_report(device, DEVICE_EVENT_UNUSABLE, NULL);
                 postpone(device, task, NULL, now);
                 break;
         case DEVICE_COAP_REPLY:
@@ -554,7 +350,7 @@ static void take_result(struct device *device, enum device_coap_result result, u
                 if (reply->code >> 5 != 2) {
                         take_error(device, task, reply, now);
                 } else if (!take_success(device, task, reply, now)) {
-                        report(device, DEVICE_EVENT_UNUSABLE, reply);
+                        device_report(device, DEVICE_EVENT_UNUSABLE, reply);
                         postpone(device, task, NULL, now);
                 }
                 break;
@@ -586,14 +382,14 @@ void device_init(struct device *device, const struct device_config *config, cons
         device_coap_init(&device->coap);
 
         now = port->now(port->user);
-        device->choice = choose_key(device);
+        device->choice = device_choose_key(device);
         device->me_at = now;
         device->attest_at = DEVICE_NEVER;
         device->time_at = config->wants_time ? now : DEVICE_NEVER;
         device->grant_at = device->memory.has_newest ? DEVICE_NEVER : now;
         /* A whole site that gets its power back should not knock in the same instant. */
         device->connect_at =
-                now + roll(device, 0, config->backoff_min_ms ? config->backoff_min_ms : DEVICE_BACKOFF_MIN_MS);
+                now + device_roll(device, 0, config->backoff_min_ms ? config->backoff_min_ms : DEVICE_BACKOFF_MIN_MS);
 }
 
 uint64_t device_tick(struct device *device) {
@@ -601,7 +397,7 @@ uint64_t device_tick(struct device *device) {
 
         if (device->phase == PHASE_CONNECTING && now >= device->connect_until) {
                 device->port.disconnect(device->port.user);
-                handshake_failed(device, false, now);
+                device_handshake_failed(device, false, now);
         }
         if (device->phase == PHASE_ONLINE)
                 take_result(device, device_coap_tick(&device->coap, now), now);
@@ -614,16 +410,9 @@ uint64_t device_connected(struct device *device) {
         if (device->phase != PHASE_CONNECTING)
                 return carry_on(device);
         device->phase = PHASE_ONLINE;
-        device->refused_keys = 0;
-        device->is_locked_out = false;
-        device->prefers_old = false;
-        device->pending_silences = 0;
         device_coap_reset(&device->coap);
-        report(device, DEVICE_EVENT_CONNECTED, NULL);
-        if (device->choice == DEVICE_KEY_PENDING)
-                key_proven(device, now);
-        else
-                old_key_succeeded(device, now);
+        device_report(device, DEVICE_EVENT_CONNECTED, NULL);
+        device_key_works(device, now);
         if (device->config.observes)
                 device->me_at = now; /* observations end with their session */
         return carry_on(device);
@@ -631,7 +420,7 @@ uint64_t device_connected(struct device *device) {
 
 uint64_t device_refused(struct device *device) {
         if (device->phase == PHASE_CONNECTING)
-                handshake_failed(device, true, device->port.now(device->port.user));
+                device_handshake_failed(device, true, device->port.now(device->port.user));
         return carry_on(device);
 }
 
@@ -639,11 +428,11 @@ uint64_t device_lost(struct device *device) {
         uint64_t now = device->port.now(device->port.user);
 
         if (device->phase == PHASE_CONNECTING) {
-                handshake_failed(device, false, now);
+                device_handshake_failed(device, false, now);
         } else if (device->phase == PHASE_ONLINE) {
-                report(device, DEVICE_EVENT_LOST, NULL);
-                session_over(device);
-                back_off(device, now);
+                device_report(device, DEVICE_EVENT_LOST, NULL);
+                device_session_over(device);
+                device_back_off(device, now);
         }
         return carry_on(device);
 }
@@ -661,9 +450,9 @@ uint64_t device_factory_reset(struct device *device) {
         struct device_port port = device->port;
 
         if (device->phase != PHASE_OFFLINE)
-                leave(device);
+                device_leave(device);
         device_init(device, &config, &port, NULL);
-        (void)store(device); /* reported; the act can be repeated */
+        (void)device_store(device); /* reported; the act can be repeated */
         return carry_on(device);
 }
 
@@ -702,5 +491,5 @@ bool device_is_locked_out(const struct device *device) {
 }
 
 const struct device_key *device_current_key(const struct device *device) {
-        return key_of(device, device->phase == PHASE_OFFLINE ? choose_key(device) : device->choice);
+        return device_key_of(device, device->phase == PHASE_OFFLINE ? device_choose_key(device) : device->choice);
 }

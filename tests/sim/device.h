@@ -8,7 +8,8 @@
  * size. You bring a DTLS 1.2 client with PSK (Mbed TLS, wolfSSL, tinydtls, OpenSSL), a UDP socket, a
  * clock, a random source and a few hundred bytes of flash, and connect them by the callbacks below.
  *
- *   device.c           when to connect with which key, what to ask, what to do with the answer
+ *   device.c           what to ask, when, and what to do with the answer
+ *   device_keys.c      with which key to connect, and when
  *   device_payload.c   the grant, /me, nonce and evidence (CBOR, COSE)
  *   device_coap.c, device_message.c, device_cbor.c   the protocols underneath
  *
@@ -64,37 +65,37 @@ enum device_key_choice {
 
 /* Pointers are borrowed for the life of the device. */
 struct device_config {
-        const char *id;             /* device id; also the PSK identity of the factory key */
+        const char *id; /* device id; also the PSK identity of the factory key */
         const uint8_t *factory_key;
-        size_t factory_key_size;    /* 16 to 64 */
+        size_t factory_key_size;     /* 16 to 64 */
         struct device_claims claims; /* for evidence; needed where port.sign is given */
-        uint8_t grant_key_bytes;    /* ask for keys of this size; 0: what the profile says */
-        uint16_t block_bytes;       /* largest CoAP block, named in requests; 0: the gateway's default */
-        bool observes;              /* stay connected and observe /me; false: sleep, poll by Max-Age */
-        bool stays_connected;       /* keep the session while there is nothing to do */
-        bool wants_time;            /* read /time once a day */
+        uint8_t grant_key_bytes;     /* ask for keys of this size; 0: what the profile says */
+        uint16_t block_bytes;        /* largest CoAP block, named in requests; 0: the gateway's default */
+        bool observes;               /* stay connected and observe /me; false: sleep, poll by Max-Age */
+        bool stays_connected;        /* keep the session while there is nothing to do */
+        bool wants_time;             /* read /time once a day */
         /* 0: the standard values above. Shorter ones are for tests. */
         uint32_t ack_timeout_ms, backoff_min_ms, backoff_max_ms;
 };
 
 enum device_event_kind {
-        DEVICE_EVENT_CONNECTED, /* handshake completed, with `choice` */
-        DEVICE_EVENT_REFUSED,   /* handshake refused, with `choice` */
-        DEVICE_EVENT_NO_ANSWER, /* handshake unanswered, with `choice` */
-        DEVICE_EVENT_LOST,      /* an open session ended */
-        DEVICE_EVENT_GRANTED,   /* a new key is stored, not yet used */
-        DEVICE_EVENT_PROVEN,    /* the new key opened its first session: it is the newest now */
-        DEVICE_EVENT_ME,        /* /me was read */
-        DEVICE_EVENT_NOTIFIED,  /* /me came as a notification */
-        DEVICE_EVENT_OBSERVING, /* /me is observed from now on; not when an observation is confirmed */
+        DEVICE_EVENT_CONNECTED,         /* handshake completed, with `choice` */
+        DEVICE_EVENT_REFUSED,           /* handshake refused, with `choice` */
+        DEVICE_EVENT_NO_ANSWER,         /* handshake unanswered, with `choice` */
+        DEVICE_EVENT_LOST,              /* an open session ended */
+        DEVICE_EVENT_GRANTED,           /* a new key is stored, not yet used */
+        DEVICE_EVENT_PROVEN,            /* the new key opened its first session: it is the newest now */
+        DEVICE_EVENT_ME,                /* /me was read */
+        DEVICE_EVENT_NOTIFIED,          /* /me came as a notification */
+        DEVICE_EVENT_OBSERVING,         /* /me is observed from now on; not when an observation is confirmed */
         DEVICE_EVENT_EVIDENCE_SENT,     /* `body`: the evidence, about to be sent for the first time */
         DEVICE_EVENT_EVIDENCE_ACCEPTED, /* `body`: the gateway's appraisal */
-        DEVICE_EVENT_TIME,      /* `body`: /time */
-        DEVICE_EVENT_ERROR,     /* the gateway answered with an error: `path`, `code`, `body` (RFC 9290) */
-        DEVICE_EVENT_UNUSABLE,  /* a reply to `path` was malformed or impossible */
-        DEVICE_EVENT_UNANSWERED, /* a request to `path` stayed without answer */
-        DEVICE_EVENT_NOT_STORED, /* the store callback failed: the grant is not used */
-        DEVICE_EVENT_LOCKED_OUT /* no key that it may use opens a session: somebody must look at it */
+        DEVICE_EVENT_TIME,              /* `body`: /time */
+        DEVICE_EVENT_ERROR,             /* the gateway answered with an error: `path`, `code`, `body` (RFC 9290) */
+        DEVICE_EVENT_UNUSABLE,          /* a reply to `path` was malformed or impossible */
+        DEVICE_EVENT_UNANSWERED,        /* a request to `path` stayed without answer */
+        DEVICE_EVENT_NOT_STORED,        /* the store callback failed: the grant is not used */
+        DEVICE_EVENT_LOCKED_OUT         /* no key that it may use opens a session: somebody must look at it */
 };
 
 struct device_event {
@@ -126,21 +127,21 @@ struct device_port {
         void (*event)(void *user, const struct device_event *event);
 };
 
-/* Members are for device.c; read them through the functions below. */
+/* Members are for device.c and device_keys.c; read them through the functions below. */
 struct device {
         struct device_config config;
         struct device_port port;
         struct device_memory memory;
         struct device_coap coap;
 
-        uint8_t phase;   /* no session, connecting, online */
-        uint8_t choice;  /* enum device_key_choice of the session or the next attempt */
-        uint8_t task;    /* the request under way */
+        uint8_t phase;      /* no session, connecting, online */
+        uint8_t choice;     /* enum device_key_choice of the session or the next attempt */
+        uint8_t task;       /* the request under way */
         bool was_observing; /* before it */
         struct device_key factory;
 
-        uint64_t connect_at;      /* not before: back-off */
-        uint64_t connect_until;   /* the handshake under way is given up then */
+        uint64_t connect_at;    /* not before: back-off */
+        uint64_t connect_until; /* the handshake under way is given up then */
         uint32_t backoff_ms;
         uint8_t pending_silences; /* attempts with the new key that met silence, in a row */
         bool prefers_old;         /* the new key was refused: the old one is next */

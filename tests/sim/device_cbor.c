@@ -96,8 +96,7 @@ static void put(struct device_cbor_writer *writer, const void *data, size_t size
         writer->size += size;
 }
 
-void device_cbor_write_head(struct device_cbor_writer *writer, enum device_cbor_major major,
-                            uint64_t value) {
+void device_cbor_write_head(struct device_cbor_writer *writer, enum device_cbor_major major, uint64_t value) {
         uint8_t head[9];
         size_t count, i;
 
@@ -116,10 +115,7 @@ void device_cbor_write_head(struct device_cbor_writer *writer, enum device_cbor_
         if (count == 0)
                 head[0] = (uint8_t)(head[0] | value);
         else
-                head[0] = (uint8_t)(head[0] | (count == 1   ? 24
-                                               : count == 2 ? 25
-                                               : count == 4 ? 26
-                                                            : 27));
+                head[0] = (uint8_t)(head[0] | (count == 1 ? 24 : count == 2 ? 25 : count == 4 ? 26 : 27));
         for (i = 0; i < count; i++)
                 head[1 + i] = (uint8_t)(value >> (8 * (count - 1 - i)));
         put(writer, head, 1 + count);
@@ -132,8 +128,8 @@ void device_cbor_write_integer(struct device_cbor_writer *writer, int64_t value)
                 device_cbor_write_head(writer, DEVICE_CBOR_NEGATIVE, (uint64_t)(-1 - value));
 }
 
-void device_cbor_write_string(struct device_cbor_writer *writer, enum device_cbor_major major,
-                              const void *data, size_t size) {
+void device_cbor_write_string(struct device_cbor_writer *writer, enum device_cbor_major major, const void *data,
+                              size_t size) {
         device_cbor_write_head(writer, major, size);
         put(writer, data, size);
 }

@@ -44,8 +44,7 @@ struct device_cbor_writer {
 bool device_cbor_read(struct device_cbor_reader *reader, struct device_cbor_item *item);
 
 /* Take one item of the given kind. */
-bool device_cbor_expect(struct device_cbor_reader *reader, enum device_cbor_major major,
-                        struct device_cbor_item *item);
+bool device_cbor_expect(struct device_cbor_reader *reader, enum device_cbor_major major, struct device_cbor_item *item);
 
 /* Take a number that fits an int64_t. */
 bool device_cbor_read_integer(struct device_cbor_reader *reader, int64_t *value);
@@ -53,10 +52,9 @@ bool device_cbor_read_integer(struct device_cbor_reader *reader, int64_t *value)
 /* Pass over one item with everything in it. */
 bool device_cbor_skip(struct device_cbor_reader *reader);
 
-void device_cbor_write_head(struct device_cbor_writer *writer, enum device_cbor_major major,
-                            uint64_t value);
+void device_cbor_write_head(struct device_cbor_writer *writer, enum device_cbor_major major, uint64_t value);
 void device_cbor_write_integer(struct device_cbor_writer *writer, int64_t value);
-void device_cbor_write_string(struct device_cbor_writer *writer, enum device_cbor_major major,
-                              const void *data, size_t size);
+void device_cbor_write_string(struct device_cbor_writer *writer, enum device_cbor_major major, const void *data,
+                              size_t size);
 
 #endif

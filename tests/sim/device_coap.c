@@ -123,8 +123,7 @@ static void compose(struct device_coap *coap) {
                 put_uint_option(&writer, OPTION_BLOCK2, block_value(0, false, coap->exponent));
         if (part.size > 0 && in_blocks) {
                 put_uint_option(&writer, OPTION_BLOCK1,
-                                block_value(coap->sent, coap->sent + part.size < request->body.size,
-                                            coap->exponent));
+                                block_value(coap->sent, coap->sent + part.size < request->body.size, coap->exponent));
                 if (coap->sent == 0)
                         put_uint_option(&writer, OPTION_SIZE1, (uint32_t)request->body.size);
         }
@@ -291,8 +290,7 @@ static enum device_coap_result take_reply(struct device_coap *coap, const struct
 
         if (message->block2.is_present && message->block2.has_more) {
                 coap->takes_blocks = true;
-                coap->exponent = message->block2.exponent < coap->exponent ? message->block2.exponent
-                                                                           : coap->exponent;
+                coap->exponent = message->block2.exponent < coap->exponent ? message->block2.exponent : coap->exponent;
                 transmit(coap, now);
                 return DEVICE_COAP_NOTHING;
         }

@@ -30,13 +30,13 @@
 #define DEVICE_ACK_TIMEOUT_MS 2000
 #define DEVICE_MAX_RETRANSMIT 4
 /* How long a separate response may take after its empty ACK (MAX_TRANSMIT_WAIT). */
-#define DEVICE_SEPARATE_WAIT_MS 93000
+#define DEVICE_SEPARATE_WAIT_MS    93000
 #define DEVICE_MAX_AGE_DEFAULT_SEC 60
-#define DEVICE_NEVER UINT64_MAX
+#define DEVICE_NEVER               UINT64_MAX
 
 #define DEVICE_CODE(class, detail) ((uint8_t)((class) << 5 | (detail)))
-#define DEVICE_GET DEVICE_CODE(0, 1)
-#define DEVICE_POST DEVICE_CODE(0, 2)
+#define DEVICE_GET                 DEVICE_CODE(0, 1)
+#define DEVICE_POST                DEVICE_CODE(0, 2)
 
 enum device_format {
         DEVICE_FORMAT_NONE = -1,
@@ -129,7 +129,7 @@ struct device_coap {
         uint16_t request_id;
         uint8_t request_token[4];
         struct device_request request;
-        size_t sent;      /* body bytes before the block being sent */
+        size_t sent; /* body bytes before the block being sent */
         uint32_t timeout_ms;
         uint64_t deadline;
         uint8_t datagram[DEVICE_DATAGRAM_MAX];
@@ -160,8 +160,7 @@ void device_coap_reset(struct device_coap *coap);
 /* Sends a request; none may be under way. */
 void device_coap_start(struct device_coap *coap, const struct device_request *request, uint64_t now);
 
-enum device_coap_result device_coap_input(struct device_coap *coap, const uint8_t *datagram, size_t size,
-                                          uint64_t now);
+enum device_coap_result device_coap_input(struct device_coap *coap, const uint8_t *datagram, size_t size, uint64_t now);
 enum device_coap_result device_coap_tick(struct device_coap *coap, uint64_t now);
 
 /* When device_coap_tick() wants to be called; DEVICE_NEVER. */

@@ -101,8 +101,7 @@ static bool cose_key_member(struct device_cbor_reader *reader, int64_t key, void
                 return true;
         case COSE_KEY_KID:
                 return device_cbor_expect(reader, DEVICE_CBOR_BYTES, &item) &&
-                       copy_string(&item, grant->key.identity, sizeof(grant->key.identity),
-                                   &grant->key.identity_size);
+                       copy_string(&item, grant->key.identity, sizeof(grant->key.identity), &grant->key.identity_size);
         case COSE_KEY_K:
                 return device_cbor_expect(reader, DEVICE_CBOR_BYTES, &item) &&
                        copy_string(&item, grant->key.key, sizeof(grant->key.key), &grant->key.key_size);
@@ -144,8 +143,7 @@ bool device_parse_grant(const uint8_t *data, size_t size, const char *device_id,
                 return false;
         if (!walk(&reader, grant_member, &grant) || reader.at != reader.end)
                 return false;
-        if (!grant.names_device || !grant.is_symmetric || grant.key.identity_size == 0 ||
-            grant.key.key_size < KEY_MIN)
+        if (!grant.names_device || !grant.is_symmetric || grant.key.identity_size == 0 || grant.key.key_size < KEY_MIN)
                 return false;
         *key = grant.key;
         return true;
@@ -301,8 +299,8 @@ static void write_payload(struct device_cbor_writer *writer, const struct device
 }
 
 size_t device_build_evidence(const struct device_claims *claims, const char *device_id,
-                             const struct device_nonce *nonce, device_signer sign, void *user,
-                             uint8_t *buffer, size_t capacity) {
+                             const struct device_nonce *nonce, device_signer sign, void *user, uint8_t *buffer,
+                             size_t capacity) {
         struct device_cbor_writer writer = { buffer, 0, capacity, false };
         uint8_t signature[64];
 

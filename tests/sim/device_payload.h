@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #define DEVICE_IDENTITY_MAX 64 /* device id as PSK identity; a kid has 16 */
-#define DEVICE_KEY_MAX 64      /* a factory PSK; operational ones have 16 to 32 */
-#define DEVICE_NONCE_MAX 64    /* RFC 9711 §4.1: 8 to 64 */
+#define DEVICE_KEY_MAX      64 /* a factory PSK; operational ones have 16 to 32 */
+#define DEVICE_NONCE_MAX    64 /* RFC 9711 §4.1: 8 to 64 */
 
 /* A PSK and the identity to show with it. identity_size 0: no key. */
 struct device_key {
@@ -68,7 +68,7 @@ bool device_parse_time(const uint8_t *data, size_t size, int64_t *epoch_sec, int
 /* An EAT (RFC 9711) as COSE_Sign1 (tag 18, ES256) whose kid is the device id. `buffer` is used for
  * the bytes to be signed as well. Returns the size, or 0: no room, or the signer failed. */
 size_t device_build_evidence(const struct device_claims *claims, const char *device_id,
-                             const struct device_nonce *nonce, device_signer sign, void *user,
-                             uint8_t *buffer, size_t capacity);
+                             const struct device_nonce *nonce, device_signer sign, void *user, uint8_t *buffer,
+                             size_t capacity);
 
 #endif

@@ -178,8 +178,7 @@ int identity_export(const struct sim *sim, const char *path) {
         umask(mask);
         if (!file)
                 return -errno;
-        fputs(is_json ? "[\n" : sim->options.attests ? "id,profile,psk,attestation_key\n" : "id,profile,psk\n",
-              file);
+        fputs(is_json ? "[\n" : sim->options.attests ? "id,profile,psk,attestation_key\n" : "id,profile,psk\n", file);
         for (i = 0; i < sim->count && r == 0; i++)
                 r = write_row(file, sim, &sim->devices[i], is_json);
         if (is_json)

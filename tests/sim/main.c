@@ -19,8 +19,8 @@ struct loop {
         struct sim *sim;
         struct control *control;
         int signals;
-        bool control_added; /* standard input is in the epoll set */
-        bool control_is_file; /* which epoll does not take: always readable */
+        bool control_added;        /* standard input is in the epoll set */
+        bool control_is_file;      /* which epoll does not take: always readable */
         const struct thief *thief; /* whose socket is in the epoll set */
 };
 

@@ -119,12 +119,39 @@ static void take_pair(const char *option, char *value, char **first, char **seco
 }
 
 enum {
-        OPTION_GATEWAY = 256, OPTION_DEVICES, OPTION_PREFIX, OPTION_STATE, OPTION_IMPORT_OUT, OPTION_WRITE_ONLY,
-        OPTION_PROFILE, OPTION_PSK_FORM, OPTION_NO_ATTEST, OPTION_SOFTWARE, OPTION_MEASUREMENT, OPTION_POLL,
-        OPTION_SLEEP, OPTION_TIME, OPTION_KEY_BYTES, OPTION_BLOCK_BYTES, OPTION_CIPHER, OPTION_ACK_TIMEOUT,
-        OPTION_BACKOFF, OPTION_HANDSHAKE_TIMEOUT, OPTION_SPREAD, OPTION_LOSS, OPTION_LOST_REPLY,
-        OPTION_REBOOT_EVERY, OPTION_SEED, OPTION_RAMP, OPTION_UNTIL_SETTLED, OPTION_RUN_FOR, OPTION_JSON, OPTION_CONTROL,
-        OPTION_TEST_CLOCK, OPTION_VERBOSE, OPTION_HELP
+        OPTION_GATEWAY = 256,
+        OPTION_DEVICES,
+        OPTION_PREFIX,
+        OPTION_STATE,
+        OPTION_IMPORT_OUT,
+        OPTION_WRITE_ONLY,
+        OPTION_PROFILE,
+        OPTION_PSK_FORM,
+        OPTION_NO_ATTEST,
+        OPTION_SOFTWARE,
+        OPTION_MEASUREMENT,
+        OPTION_POLL,
+        OPTION_SLEEP,
+        OPTION_TIME,
+        OPTION_KEY_BYTES,
+        OPTION_BLOCK_BYTES,
+        OPTION_CIPHER,
+        OPTION_ACK_TIMEOUT,
+        OPTION_BACKOFF,
+        OPTION_HANDSHAKE_TIMEOUT,
+        OPTION_SPREAD,
+        OPTION_LOSS,
+        OPTION_LOST_REPLY,
+        OPTION_REBOOT_EVERY,
+        OPTION_SEED,
+        OPTION_RAMP,
+        OPTION_UNTIL_SETTLED,
+        OPTION_RUN_FOR,
+        OPTION_JSON,
+        OPTION_CONTROL,
+        OPTION_TEST_CLOCK,
+        OPTION_VERBOSE,
+        OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -168,21 +195,40 @@ static void take_fleet(struct sim_options *o, int option, char *value) {
         char *first, *second;
 
         switch (option) {
-        case OPTION_GATEWAY: o->gateway = value; return;
-        case OPTION_DEVICES: o->devices = number("devices", value, 1, 100000); return;
-        case OPTION_PREFIX: o->prefix = name("prefix", value, 56); return;
-        case OPTION_STATE: o->state = value; return;
-        case OPTION_IMPORT_OUT: o->import_out = value; return;
-        case OPTION_WRITE_ONLY: o->write_only = true; return;
-        case OPTION_PROFILE: o->profile = name("profile", value, 64); return;
-        case OPTION_PSK_FORM: o->psk_form = psk_form(value); return;
-        case OPTION_NO_ATTEST: o->attests = false; return;
+        case OPTION_GATEWAY:
+                o->gateway = value;
+                return;
+        case OPTION_DEVICES:
+                o->devices = number("devices", value, 1, 100000);
+                return;
+        case OPTION_PREFIX:
+                o->prefix = name("prefix", value, 56);
+                return;
+        case OPTION_STATE:
+                o->state = value;
+                return;
+        case OPTION_IMPORT_OUT:
+                o->import_out = value;
+                return;
+        case OPTION_WRITE_ONLY:
+                o->write_only = true;
+                return;
+        case OPTION_PROFILE:
+                o->profile = name("profile", value, 64);
+                return;
+        case OPTION_PSK_FORM:
+                o->psk_form = psk_form(value);
+                return;
+        case OPTION_NO_ATTEST:
+                o->attests = false;
+                return;
         case OPTION_SOFTWARE:
                 take_pair("software", value, &first, &second);
                 o->software_name = name("software", first, 64);
                 o->software_version = name("software", second, 64);
                 return;
-        default: o->measurement = value;
+        default:
+                o->measurement = value;
         }
 }
 
@@ -190,13 +236,28 @@ static void take_behaviour(struct sim_options *o, int option, char *value) {
         char *first, *second;
 
         switch (option) {
-        case OPTION_POLL: o->observes = false; return;
-        case OPTION_SLEEP: o->observes = false; o->sleeps = true; return;
-        case OPTION_TIME: o->wants_time = true; return;
-        case OPTION_KEY_BYTES: o->key_bytes = number("key-bytes", value, 16, 32); return;
-        case OPTION_BLOCK_BYTES: o->block_bytes = block_bytes(value); return;
-        case OPTION_CIPHER: o->ciphers = value; return;
-        case OPTION_ACK_TIMEOUT: o->ack_timeout_ms = number("ack-timeout", value, 10, 60000); return;
+        case OPTION_POLL:
+                o->observes = false;
+                return;
+        case OPTION_SLEEP:
+                o->observes = false;
+                o->sleeps = true;
+                return;
+        case OPTION_TIME:
+                o->wants_time = true;
+                return;
+        case OPTION_KEY_BYTES:
+                o->key_bytes = number("key-bytes", value, 16, 32);
+                return;
+        case OPTION_BLOCK_BYTES:
+                o->block_bytes = block_bytes(value);
+                return;
+        case OPTION_CIPHER:
+                o->ciphers = value;
+                return;
+        case OPTION_ACK_TIMEOUT:
+                o->ack_timeout_ms = number("ack-timeout", value, 10, 60000);
+                return;
         case OPTION_BACKOFF:
                 take_pair("backoff", value, &first, &second);
                 o->backoff_min_ms = number("backoff", first, 10, 3600000);
@@ -205,7 +266,8 @@ static void take_behaviour(struct sim_options *o, int option, char *value) {
         case OPTION_HANDSHAKE_TIMEOUT:
                 o->handshake_timeout_ms = number("handshake-timeout", value, 100, 110000);
                 return;
-        default: o->spreads_addresses = true;
+        default:
+                o->spreads_addresses = true;
         }
 }
 
@@ -213,9 +275,15 @@ static void take_run(struct sim_options *o, int option, char *value) {
         char *end;
 
         switch (option) {
-        case OPTION_LOSS: o->loss = percent("loss", value); return;
-        case OPTION_LOST_REPLY: o->lost_reply = percent("lost-reply", value); return;
-        case OPTION_REBOOT_EVERY: o->reboot_every_sec = number("reboot-every", value, 1, 1000000000); return;
+        case OPTION_LOSS:
+                o->loss = percent("loss", value);
+                return;
+        case OPTION_LOST_REPLY:
+                o->lost_reply = percent("lost-reply", value);
+                return;
+        case OPTION_REBOOT_EVERY:
+                o->reboot_every_sec = number("reboot-every", value, 1, 1000000000);
+                return;
         case OPTION_SEED:
                 errno = 0;
                 o->seed = strtoull(value, &end, 10);
@@ -223,15 +291,33 @@ static void take_run(struct sim_options *o, int option, char *value) {
                         fail("seed", value, "a number");
                 o->has_seed = true;
                 return;
-        case OPTION_RAMP: o->ramp_sec = number("ramp", value, 0, 86400); return;
-        case OPTION_UNTIL_SETTLED: o->until_settled = true; return;
-        case OPTION_RUN_FOR: o->run_for_sec = number("run-for", value, 1, 1000000000); return;
-        case OPTION_JSON: o->json_out = value; return;
-        case OPTION_CONTROL: o->control = true; return;
-        case OPTION_TEST_CLOCK: o->test_clock = value; return;
-        case OPTION_VERBOSE: o->verbose++; return;
-        case OPTION_HELP: fputs(help, stdout); exit(0);
-        default: fputs("gateway-sim: --help lists the options\n", stderr); exit(2);
+        case OPTION_RAMP:
+                o->ramp_sec = number("ramp", value, 0, 86400);
+                return;
+        case OPTION_UNTIL_SETTLED:
+                o->until_settled = true;
+                return;
+        case OPTION_RUN_FOR:
+                o->run_for_sec = number("run-for", value, 1, 1000000000);
+                return;
+        case OPTION_JSON:
+                o->json_out = value;
+                return;
+        case OPTION_CONTROL:
+                o->control = true;
+                return;
+        case OPTION_TEST_CLOCK:
+                o->test_clock = value;
+                return;
+        case OPTION_VERBOSE:
+                o->verbose++;
+                return;
+        case OPTION_HELP:
+                fputs(help, stdout);
+                exit(0);
+        default:
+                fputs("gateway-sim: --help lists the options\n", stderr);
+                exit(2);
         }
 }
 

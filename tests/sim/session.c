@@ -13,7 +13,7 @@
 
 #include <openssl/err.h>
 
-#define NO_ALERT 255
+#define NO_ALERT     255
 #define DATAGRAM_MAX 2048
 
 /* ---- the BIO ---- */
@@ -203,8 +203,8 @@ void session_close(struct session *session) {
 /* Alerts that speak of the key. close_notify, internal_error, handshake_failure (no suite in common) and
  * the rest say that the gateway cannot serve now, which is no refusal. */
 static bool alert_refuses(uint8_t alert) {
-        return alert == SSL_AD_UNKNOWN_PSK_IDENTITY || alert == SSL_AD_ACCESS_DENIED ||
-               alert == SSL_AD_DECRYPT_ERROR || alert == SSL_AD_BAD_RECORD_MAC;
+        return alert == SSL_AD_UNKNOWN_PSK_IDENTITY || alert == SSL_AD_ACCESS_DENIED || alert == SSL_AD_DECRYPT_ERROR ||
+               alert == SSL_AD_BAD_RECORD_MAC;
 }
 
 static void ended(struct session *session) {

@@ -14,7 +14,7 @@
 
 #include "device.h"
 
-#define SIM_ID_MAX 64
+#define SIM_ID_MAX           64
 #define SIM_FACTORY_KEY_SIZE 32 /* printable, so that every form of an import file can hold it */
 
 struct sim;
@@ -26,7 +26,7 @@ enum psk_form { PSK_HEX, PSK_TEXT, PSK_BASE64 };
 struct sim_options {
         const char *gateway; /* address:port */
         unsigned devices;
-        const char *prefix;  /* of device ids */
+        const char *prefix; /* of device ids */
         const char *profile;
         const char *import_out;
         enum psk_form psk_form;
@@ -89,11 +89,11 @@ struct session_owner {
 struct session {
         SSL *ssl;
         int socket;
-        bool is_open;         /* handshake done */
-        bool is_broken;       /* failed outside the loop: reported at the next timer */
-        uint8_t alert;        /* the fatal alert received; 255: none */
-        uint64_t generation;  /* counts SSL objects: callbacks may end one and begin the next */
-        uint64_t give_up_at;  /* of a handshake */
+        bool is_open;        /* handshake done */
+        bool is_broken;      /* failed outside the loop: reported at the next timer */
+        uint8_t alert;       /* the fatal alert received; 255: none */
+        uint64_t generation; /* counts SSL objects: callbacks may end one and begin the next */
+        uint64_t give_up_at; /* of a handshake */
         struct device_key key;
         const uint8_t *incoming; /* the datagram being read */
         size_t incoming_size;
@@ -193,11 +193,11 @@ struct sim_device {
         bool is_off;
         bool is_settled;
         bool has_been_provisioned; /* has had an operational key since its factory state */
-        bool is_dead;          /* a power cut struck in the middle of a callback: reboot before anything else */
-        uint64_t powered_at;   /* device time */
-        uint64_t reboot_at;    /* device time, also when its power comes; DEVICE_NEVER */
-        uint64_t wake_at;      /* device time: device_tick() */
-        uint64_t due_real;     /* real_ms(): timers.c */
+        bool is_dead;              /* a power cut struck in the middle of a callback: reboot before anything else */
+        uint64_t powered_at;       /* device time */
+        uint64_t reboot_at;        /* device time, also when its power comes; DEVICE_NEVER */
+        uint64_t wake_at;          /* device time: device_tick() */
+        uint64_t due_real;         /* real_ms(): timers.c */
         unsigned heap_index;
         struct dice dice;
 };
@@ -229,7 +229,7 @@ struct sim {
         int epoll;
         uint64_t started_real;
         struct timers timers;
-        bool looks_at_all; /* at the next turn: the clock was moved */
+        bool looks_at_all;   /* at the next turn: the clock was moved */
         int64_t seen_offset; /* of the test clock */
         struct thief *thief;
         bool is_stopping;

@@ -216,7 +216,8 @@ static void handshake(struct client *client) {
         end_session(client);
         if (client->alert == MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY ||
             client->alert == MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED ||
-            client->alert == MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR || client->alert == MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC)
+            client->alert == MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR ||
+            client->alert == MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC)
                 (void)device_refused(&client->device);
         else
                 (void)device_lost(&client->device);
@@ -279,9 +280,8 @@ static void answer(const struct client *client) {
         const unsigned *n = client->events;
 
         printf("{\"ok\":%s,\"command\":\"%s\",\"id\":\"%s\",\"identity\":\"%.*s\",\"operational\":%s,",
-               is_done(client) ? "true" : "false", client->options.command, client->options.id,
-               (int)key->identity_size, (const char *)key->identity,
-               device_is_operational(&client->device) ? "true" : "false");
+               is_done(client) ? "true" : "false", client->options.command, client->options.id, (int)key->identity_size,
+               (const char *)key->identity, device_is_operational(&client->device) ? "true" : "false");
         printf("\"suite\":\"%s\",\"handshakes\":%u,\"refused\":%u,\"unanswered\":%u,\"grants\":%u,\"proven\":%u,",
                client->suite ? client->suite : "", n[DEVICE_EVENT_CONNECTED], n[DEVICE_EVENT_REFUSED],
                n[DEVICE_EVENT_NO_ANSWER], n[DEVICE_EVENT_GRANTED], n[DEVICE_EVENT_PROVEN]);
@@ -301,32 +301,64 @@ static const char help[] =
 
 static void parse_options(struct options *options, int argc, char **argv) {
         static const struct option known[] = {
-                { "gateway", 1, NULL, 'g' },     { "id", 1, NULL, 'i' },       { "psk", 1, NULL, 'p' },
-                { "state", 1, NULL, 's' },       { "attest-key", 1, NULL, 'a' }, { "software", 1, NULL, 'n' },
-                { "version", 1, NULL, 'v' },     { "measurement", 1, NULL, 'm' }, { "observe", 0, NULL, 'o' },
-                { "block-bytes", 1, NULL, 'b' }, { "test-clock", 1, NULL, 'c' }, { "timeout", 1, NULL, 't' },
-                { "verbose", 0, NULL, 'V' },     { NULL, 0, NULL, 0 },
+                { "gateway", 1, NULL, 'g' },    { "id", 1, NULL, 'i' },
+                { "psk", 1, NULL, 'p' },        { "state", 1, NULL, 's' },
+                { "attest-key", 1, NULL, 'a' }, { "software", 1, NULL, 'n' },
+                { "version", 1, NULL, 'v' },    { "measurement", 1, NULL, 'm' },
+                { "observe", 0, NULL, 'o' },    { "block-bytes", 1, NULL, 'b' },
+                { "test-clock", 1, NULL, 'c' }, { "timeout", 1, NULL, 't' },
+                { "verbose", 0, NULL, 'V' },    { NULL, 0, NULL, 0 },
         };
         int option;
 
-        *options = (struct options){ .software_name = "sensor-firmware", .software_version = "1.0.0",
-                                     .measurement = "gateway-sim", .timeout_sec = 60 };
+        *options = (struct options){ .software_name = "sensor-firmware",
+                                     .software_version = "1.0.0",
+                                     .measurement = "gateway-sim",
+                                     .timeout_sec = 60 };
         while ((option = getopt_long(argc, argv, "", known, NULL)) >= 0)
                 switch (option) {
-                case 'g': options->gateway = optarg; break;
-                case 'i': options->id = optarg; break;
-                case 'p': options->psk = optarg; break;
-                case 's': options->state = optarg; break;
-                case 'a': options->attest_key = optarg; break;
-                case 'n': options->software_name = optarg; break;
-                case 'v': options->software_version = optarg; break;
-                case 'm': options->measurement = optarg; break;
-                case 'o': options->observes = true; break;
-                case 'b': options->block_bytes = (unsigned)atoi(optarg); break;
-                case 'c': options->test_clock = optarg; break;
-                case 't': options->timeout_sec = (unsigned)atoi(optarg); break;
-                case 'V': options->is_verbose = true; break;
-                default: fputs(help, stderr); exit(2);
+                case 'g':
+                        options->gateway = optarg;
+                        break;
+                case 'i':
+                        options->id = optarg;
+                        break;
+                case 'p':
+                        options->psk = optarg;
+                        break;
+                case 's':
+                        options->state = optarg;
+                        break;
+                case 'a':
+                        options->attest_key = optarg;
+                        break;
+                case 'n':
+                        options->software_name = optarg;
+                        break;
+                case 'v':
+                        options->software_version = optarg;
+                        break;
+                case 'm':
+                        options->measurement = optarg;
+                        break;
+                case 'o':
+                        options->observes = true;
+                        break;
+                case 'b':
+                        options->block_bytes = (unsigned)atoi(optarg);
+                        break;
+                case 'c':
+                        options->test_clock = optarg;
+                        break;
+                case 't':
+                        options->timeout_sec = (unsigned)atoi(optarg);
+                        break;
+                case 'V':
+                        options->is_verbose = true;
+                        break;
+                default:
+                        fputs(help, stderr);
+                        exit(2);
                 }
         options->command = optind < argc ? argv[optind] : "";
         if (!options->gateway || !options->id || !options->psk || !options->state || optind + 1 != argc ||

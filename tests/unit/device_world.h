@@ -11,7 +11,7 @@
 #include "tests/sim/device.h"
 #include "tests/sim/device_cbor.h"
 
-#define WORLD_DAY UINT64_C(86400000)
+#define WORLD_DAY      UINT64_C(86400000)
 #define WORLD_SENT_MAX 16
 
 /* The types of CoAP messages. */
@@ -200,8 +200,7 @@ static inline struct device_message world_take(struct world *world) {
         struct device_message message;
 
         assert_false(world_is_silent(world));
-        assert_true(device_message_parse(world->sent[world->sent_read], world->sent_size[world->sent_read],
-                                         &message));
+        assert_true(device_message_parse(world->sent[world->sent_read], world->sent_size[world->sent_read], &message));
         world->sent_read++;
         return message;
 }
@@ -260,7 +259,7 @@ struct world_reply {
         const void *body;
         size_t size;
 };
-#define WORLD_ZERO (-1)
+#define WORLD_ZERO       (-1)
 #define WORLD_REPLY(...) ((struct world_reply){ __VA_ARGS__ })
 
 static inline size_t world_option(uint8_t *at, unsigned *last, unsigned number, const void *value, size_t size) {
@@ -287,8 +286,7 @@ static inline void world_input(struct world *world, const void *data, size_t siz
 }
 
 /* Sends a response with this request's token. */
-static inline void world_answer(struct world *world, const struct device_message *request,
-                                struct world_reply reply) {
+static inline void world_answer(struct world *world, const struct device_message *request, struct world_reply reply) {
         uint8_t data[2048];
         uint8_t type = reply.is_separate ? reply.type : WORLD_ACK;
         uint16_t id = reply.is_separate ? ++world->message_id : request->id;
@@ -348,7 +346,8 @@ static inline void world_grant(struct world *world, const struct device_message 
         size_t size = world_grant_body(body, sizeof body, "sensor-1", kid);
 
         world_answer(world, request,
-                     WORLD_REPLY(.code = DEVICE_CODE(2, 4), .format = 601, .max_age = WORLD_ZERO, .body = body, .size = size));
+                     WORLD_REPLY(.code = DEVICE_CODE(2, 4), .format = 601, .max_age = WORLD_ZERO, .body = body,
+                                 .size = size));
 }
 
 static inline size_t world_me_body(uint8_t *body, size_t capacity, unsigned due) {

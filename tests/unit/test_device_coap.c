@@ -58,9 +58,9 @@ static void an_empty_ack_ends_retransmission_and_the_answer_comes_separately(voi
         world_send_empty(world, WORLD_ACK, request.id);
         world_wait(world, 60000);
         assert_true(world_is_silent(world));
-        world_answer(world, &request,
-                     WORLD_REPLY(.is_separate = true, .code = DEVICE_CODE(2, 4), .format = 601, .body = body,
-                                 .size = size));
+        world_answer(
+                world, &request,
+                WORLD_REPLY(.is_separate = true, .code = DEVICE_CODE(2, 4), .format = 601, .body = body, .size = size));
         world_expect_empty(world, WORLD_ACK, world->message_id);
         assert_true(world_shows(world, "kid-1"));
 }
@@ -409,16 +409,16 @@ static void messages_against_the_form_are_none(void **state) {
                 uint8_t data[8];
                 size_t size;
         } malformed[] = {
-                { { 0x80, 0x45, 0, 1 }, 4 },                         /* version 2 */
-                { { 0x49, 0x45, 0, 1, 1, 2, 3, 4 }, 8 },             /* a token of 9 bytes */
-                { { 0x44, 0x45, 0, 1, 1, 2 }, 6 },                   /* a token cut short */
-                { { 0x40, 0x00, 0, 1, 0xff, 1 }, 6 },                /* an empty message that is not */
-                { { 0x40, 0x45, 0, 1, 0xff }, 5 },                   /* a marker without payload */
-                { { 0x40, 0x45, 0, 1, 0xf1, 1 }, 6 },                /* delta 15 */
-                { { 0x40, 0x45, 0, 1, 0x1f, 1 }, 6 },                /* length 15 */
-                { { 0x40, 0x45, 0, 1, 0x12, 1 }, 6 },                /* an option cut short */
-                { { 0x40, 0x45, 0, 1, 0xd1 }, 5 },                   /* an extended delta cut short */
-                { { 0x40, 0x45, 0, 1, 0xe0, 0xff, 0xff }, 7 },       /* option 65,804 */
+                { { 0x80, 0x45, 0, 1 }, 4 },                   /* version 2 */
+                { { 0x49, 0x45, 0, 1, 1, 2, 3, 4 }, 8 },       /* a token of 9 bytes */
+                { { 0x44, 0x45, 0, 1, 1, 2 }, 6 },             /* a token cut short */
+                { { 0x40, 0x00, 0, 1, 0xff, 1 }, 6 },          /* an empty message that is not */
+                { { 0x40, 0x45, 0, 1, 0xff }, 5 },             /* a marker without payload */
+                { { 0x40, 0x45, 0, 1, 0xf1, 1 }, 6 },          /* delta 15 */
+                { { 0x40, 0x45, 0, 1, 0x1f, 1 }, 6 },          /* length 15 */
+                { { 0x40, 0x45, 0, 1, 0x12, 1 }, 6 },          /* an option cut short */
+                { { 0x40, 0x45, 0, 1, 0xd1 }, 5 },             /* an extended delta cut short */
+                { { 0x40, 0x45, 0, 1, 0xe0, 0xff, 0xff }, 7 }, /* option 65,804 */
         };
         struct device_message message;
         size_t i;
@@ -480,7 +480,7 @@ static void a_nonce_comes_as_a_map_or_raw(void **state) {
         (void)state;
         assert_true(device_parse_nonce(raw, 32, true, &nonce));
         assert_int_equal(nonce.size, 32);
-        assert_false(device_parse_nonce(raw, 7, true, &nonce));  /* RFC 9711 §4.1 */
+        assert_false(device_parse_nonce(raw, 7, true, &nonce)); /* RFC 9711 §4.1 */
         assert_false(device_parse_nonce(raw, 65, true, &nonce));
         assert_false(device_parse_nonce((const uint8_t *)"\xa0", 1, false, &nonce));
 }
