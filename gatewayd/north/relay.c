@@ -195,7 +195,7 @@ static uint64_t backoff_usec(const struct relay *relay, uint32_t chance) {
 
         for (unsigned i = 0; i < relay->failures && delay < max; i++)
                 delay = delay > max / 2 ? max : delay * 2;
-        delay -= (uint64_t)((double)(delay / 2) * ((double)chance / (double)UINT32_MAX));
+        delay -= delay / 2 * (chance >> 16) / UINT16_MAX;
         return delay < min ? min : delay;
 }
 

@@ -79,7 +79,7 @@ void relay_freep(struct relay **relay);
 
 /* Takes a copy. Returns 0, -EEXIST when that sequence is held already (it is left alone),
  * -ENOBUFS when more is held than the window allows. */
-int relay_add(struct relay *relay, const struct message_record *record);
+int relay_add(struct relay *relay, const struct message_record *from);
 
 /* How many records are held. */
 size_t relay_count(const struct relay *relay);

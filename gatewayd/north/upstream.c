@@ -259,8 +259,8 @@ static void drive(struct upstream *upstream, curl_socket_t fd, int events) {
 
 /* ---- set-up ---- */
 
-static CURLcode set_blob(CURL *easy, CURLoption option, const void *data, size_t size) {
-        struct curl_blob blob = { .data = (void *)(uintptr_t)data, .len = size, .flags = CURL_BLOB_NOCOPY };
+static CURLcode set_blob(CURL *easy, CURLoption option, void *data, size_t size) {
+        struct curl_blob blob = { .data = data, .len = size, .flags = CURL_BLOB_NOCOPY };
 
         return curl_easy_setopt(easy, option, &blob);
 }
