@@ -195,7 +195,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 lint: packages-lint
 	clang-format --dry-run --Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -I. -D_GNU_SOURCE $(SOURCES) $(MAINS)
+		--suppress=missingIncludeSystem -I. -D_GNU_SOURCE -D_Noreturn='__attribute__((noreturn))' $(SOURCES) $(MAINS)
 	clang-tidy --quiet $(SOURCES) $(MAINS) -- $(CPPFLAGS_ALL) -std=gnu11 $(PKG_CFLAGS)
 
 install: all
@@ -209,7 +209,10 @@ install: all
 	install -D -m 644 systemd/gatewayd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/gatewayd.conf
 	install -D -m 644 systemd/org.gatewayd.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.gatewayd.conf
 	install -D -m 644 systemd/gatewayd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/gatewayd.conf
-	install -d $(DESTDIR)/etc/gatewayd/conf.d
+	install -D -m 644 gatewayd/operator/gatewayctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gatewayctl
+	install -d $(DESTDIR)$(PREFIX)/share/doc/gatewayd/examples/device $(DESTDIR)/etc/gatewayd/conf.d
+	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/gatewayd
+	install -m 644 $(DEVICE_SOURCES) $(wildcard tests/sim/device*.h) $(DESTDIR)$(PREFIX)/share/doc/gatewayd/examples/device
 	test -e $(DESTDIR)/etc/gatewayd/gatewayd.conf || \
 		install -m 644 config/gatewayd.conf $(DESTDIR)/etc/gatewayd/gatewayd.conf
 	for page in docs/man/*.[1-9]; do \

@@ -269,13 +269,6 @@ static void keep_house(struct core *core) {
                 journal_line(3, "core: old rows could not be cleared: %s", strerror(-r));
 }
 
-static void tell_violations(struct core *core) {
-        char name[64];
-
-        while (sandbox_violation_take(name, sizeof name) > 0)
-                tell(core, EVENT_SANDBOX_VIOLATION, "core tried %s", name);
-}
-
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         struct core *core = userdata;
         struct turn *turn = core_begin(core, "schedule");
@@ -298,7 +291,6 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
                 core_sessions_check_share(core, core->ticks++ % SESSION_SHARES);
                 (void)core_end(core); /* dealt with there */
         }
-        tell_violations(core);
         journal_throttle_flush(core->throttle, core_monotonic_usec());
         (void)sd_event_source_set_time(source, usec + TICK_USEC);
         (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "gatewayd/sandbox.h"
 #include "systemd/journal.h"
 
 /* How long a role waits for its set-up: the supervisor sends it right after the start. */
@@ -37,11 +38,22 @@ static int take_setup(void *userdata, struct frame *frame) {
         return r;
 }
 
+static void tell_violations(void) {
+        struct event event = { .kind = EVENT_SANDBOX_VIOLATION };
+        char name[64];
+
+        while (sandbox_violation_take(name, sizeof name) > 0) {
+                snprintf(event.reason, sizeof event.reason, "tried %s", name);
+                journal_event(&event);
+        }
+}
+
 static int on_frame(void *userdata, struct frame *frame) {
         struct role_process *process = userdata;
 
         switch (frame->type) {
         case FRAME_PING:
+                tell_violations();
                 return link_send(process->supervisor, FRAME_PONG, BYTES(NULL, 0), LINK_NEVER_DROP);
         case FRAME_STOP:
                 process->stop(process->userdata);

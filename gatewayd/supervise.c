@@ -556,7 +556,8 @@ int supervise(const char *config_path, struct config *config, int config_fd) {
                 s.roles[role] = (struct supervised){ .supervisor = &s, .role = role };
         if (set_up(&s, &problem) < 0) {
                 journal_line(2, "%s: %s", problem.title, problem.detail);
-                s.status = EXIT_FAILURE;
+                /* A port that is taken may be free again; a kernel without Landlock stays one. */
+                s.status = s.udp < 0 ? EXIT_FAILURE : ROLE_EXIT_REFUSED;
         } else {
                 start_or_retry(&s.roles[ROLE_CORE]);
                 (void)sd_event_loop(s.event);

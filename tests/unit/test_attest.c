@@ -419,6 +419,17 @@ static void the_attest_bit_of_me_is_set_when_due_and_cleared_by_evidence(void **
         assert_int_equal(fixture_device(e->f, "sensor-1").due & DUE_ATTEST, DUE_ATTEST);
 }
 
+static void evidence_not_appraised_leaves_attestation_due(void **state) {
+        struct evidence_fixture *e = *state;
+
+        evidence_give(e, &e->identity, NULL);
+        fixture_pass(e->f, 8 * FIXTURE_DAY);
+        assert_int_equal(post(e, FORMAT_CMW_CBOR, FORMAT_NONE, TEXT("junk"), NULL, NULL), CODE_CREATED);
+        assert_int_equal(fixture_due(e->f, &e->identity) & DUE_ATTEST, DUE_ATTEST);
+        evidence_give(e, &e->identity, NULL);
+        assert_int_equal(fixture_due(e->f, &e->identity) & DUE_ATTEST, 0);
+}
+
 /* ---- /rats/result ---- */
 
 static uint8_t result(struct evidence_fixture *e, int32_t accept, struct reply *reply) {
@@ -493,6 +504,7 @@ int main(void) {
                 TEST(evidence_of_before_a_compromise_does_not_answer_it),
                 TEST(a_revoked_device_stays_revoked_whatever_upstream_says),
                 TEST(the_attest_bit_of_me_is_set_when_due_and_cleared_by_evidence),
+                TEST(evidence_not_appraised_leaves_attestation_due),
                 TEST(a_result_is_the_latest_tier_and_its_age),
                 TEST(a_result_that_is_not_there_yet_is_unavailable_for_a_while),
                 TEST(a_result_can_be_observed),
