@@ -413,7 +413,7 @@ static int open_store(struct core *core, struct secret *key, struct problem *pro
                 r = store_barrier_wait(core->store, core->last_turn);
         if (r < 0)
                 return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s", strerror(-r));
-        evidence_use_custodian(&core->custodian);
+        core->turn.custodian = &core->custodian;
         return 0;
 }
 

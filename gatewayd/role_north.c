@@ -22,22 +22,9 @@ static void on_stop(void *userdata) {
         (void)sd_event_exit(role->process.event, EXIT_SUCCESS);
 }
 
-/* The port of the one upstream there is: https://host[:port][/…]; 443 where it is not said. */
-static uint16_t upstream_port(const char *url) {
-        const char *host = strstr(url, "://"), *end, *colon;
-
-        if (!host)
-                return 443;
-        host += 3;
-        end = host + strcspn(host, "/?#");
-        colon = *host == '[' ? strchr(host, ']') : host;
-        colon = colon ? strchr(colon, ':') : NULL;
-        return colon && colon < end ? (uint16_t)strtoul(colon + 1, NULL, 10) : 443;
-}
-
 static int set_up(struct north_role *role, struct problem *problem) {
         const struct config *config = role->process.config;
-        const struct sandbox_paths paths = { .upstream_port = upstream_port(config->north.url) };
+        const struct sandbox_paths paths = { .upstream_port = north_port(&config->north) };
         struct role_process *process = &role->process;
         int link = process->descriptors[0];
         int r;

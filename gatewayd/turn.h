@@ -26,9 +26,12 @@ struct effect {
         struct event event; /* device and kid are used by every kind */
 };
 
+struct custodian; /* evidence/evidence.h */
+
 struct turn {
         struct store *store;
         const struct config *config;
+        const struct custodian *custodian; /* holds the receipt key; NULL where no evidence is taken */
         struct moment now;
         const char *actor; /* who acts: "device", "schedule", "upstream", "uid 0"; for the audit table */
         struct effect *effects;

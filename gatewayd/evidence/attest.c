@@ -22,12 +22,6 @@ enum { ANSWER_SEQUENCE = 0, ANSWER_TIER = 1, ANSWER_REASON = 2, ANSWER_AGE = 3 }
 #define PENDING_SEC        60
 #define RESULT_MAX_AGE_SEC 86400
 
-static const struct custodian *in_charge;
-
-void evidence_use_custodian(struct custodian *custodian) {
-        in_charge = custodian;
-}
-
 /* One piece of evidence on its way through. */
 struct submission {
         const struct request *request;
@@ -148,7 +142,7 @@ static int keep(struct turn *turn, struct submission *s, uint64_t *ret_sequence,
         r = custody_admit(turn, &device, from->profile, s->request->payload.size, problem);
         if (r < 0)
                 return r;
-        r = custody_record(turn, in_charge, device.id, s->request->content_format,
+        r = custody_record(turn, turn->custodian, device.id, s->request->content_format,
                            s->is_challenged ? &s->challenge : NULL, s->request->payload, &s->appraisal, ret_sequence,
                            problem);
         if (r < 0)

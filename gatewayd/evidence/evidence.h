@@ -78,8 +78,6 @@ struct custodian {
 /* Loads the receipt key from the store, or makes it (first start). */
 int custodian_open(struct turn *turn, const char *gateway_id, struct custodian *ret);
 void custodian_close(struct custodian *custodian);
-/* handle_evidence() needs it: set once at start. */
-void evidence_use_custodian(struct custodian *custodian);
 
 /* Is there room for `size` more bytes of evidence of this device? -ENOSPC with problem 5.03 when the
  * configured backlog is full. Once it is half full, -EBUSY with problem 4.29 for a device that sends much

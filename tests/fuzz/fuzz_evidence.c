@@ -48,7 +48,7 @@ static void set_up(void) {
                 .store = store, .config = &config, .now = { 1790000000, 1000, CLOCK_HELD, true }, .actor = "device"
         };
         assert(custodian_open(&turn, config.gateway_id, &custodian) == 0);
-        evidence_use_custodian(&custodian);
+        turn.custodian = &custodian;
         key = EVP_EC_gen("P-256");
         snprintf(device->id, sizeof device->id, "d");
         snprintf(device->profile, sizeof device->profile, "p");

@@ -39,7 +39,7 @@ int evidence_setup(void **state) {
         e->f->profiles[FIXTURE_ATTEST].reference_count = 1;
         e->key = EVP_EC_gen("P-256");
         assert_int_equal(custodian_open(e->turn, e->f->config.gateway_id, &e->custodian), 0);
-        evidence_use_custodian(&e->custodian);
+        e->turn->custodian = &e->custodian;
         e->identity = evidence_another(e, "sensor-1");
         *state = e;
         return 0;
@@ -48,7 +48,7 @@ int evidence_setup(void **state) {
 int evidence_teardown(void **state) {
         struct evidence_fixture *e = *state;
 
-        evidence_use_custodian(NULL);
+        e->turn->custodian = NULL;
         custodian_close(&e->custodian);
         EVP_PKEY_free(e->key);
         fixture_free(e->f);
