@@ -70,10 +70,15 @@ static enum cred_terms closed(char *reason, const char *text) {
         return CRED_CLOSED;
 }
 
-static enum cred_terms attested(char *reason, const char *text) {
+/* Evidence decides, where the device can give any. */
+static enum cred_terms attested(const struct lifecycle_view *view, char *reason, const char *text) {
+        bool can_attest = lifecycle_can_attest(view->device, view->profile);
+
         if (reason)
-                snprintf(reason, 160, "%s: give evidence (/rats) in this session first", text);
-        return CRED_ATTESTED;
+                snprintf(reason, 160, "%s%s", text,
+                         can_attest ? ": give evidence (/rats) in this session first"
+                                    : ", and this device cannot attest: an operator must act");
+        return can_attest ? CRED_ATTESTED : CRED_CLOSED;
 }
 
 /* A key whose successor was proven. */
@@ -82,7 +87,7 @@ static enum cred_terms retiring_terms(const struct lifecycle_view *view, char *r
         case CONFLICT_ALLOW:
                 return CRED_OPEN;
         case CONFLICT_ATTEST:
-                return attested(reason, "a newer key of this device is in use");
+                return attested(view, reason, "a newer key of this device is in use");
         case CONFLICT_QUARANTINE:
                 break;
         }
@@ -93,7 +98,7 @@ static enum cred_terms retiring_terms(const struct lifecycle_view *view, char *r
 static enum cred_terms spent_factory_terms(const struct lifecycle_view *view, char *reason) {
         switch (view->profile->on_factory_key) {
         case FACTORY_ATTEST:
-                return attested(reason, "the factory key was replaced");
+                return attested(view, reason, "the factory key was replaced");
         case FACTORY_WINDOW:
                 return closed(reason, "the factory key was replaced; ask the operator for gatewayctl device reset");
         case FACTORY_REFUSE:
@@ -117,9 +122,7 @@ enum cred_terms lifecycle_cred_terms(const struct lifecycle_view *view, const st
         case KEY_RETIRING:
                 return retiring_terms(view, reason);
         case KEY_COMPROMISED:
-                if (lifecycle_can_attest(view->device, view->profile))
-                        return attested(reason, "this key is compromised");
-                return closed(reason, "this key is compromised; the device needs a visit");
+                return attested(view, reason, "this key is compromised");
         case KEY_DEACTIVATED:
         case KEY_DESTROYED:
                 break;

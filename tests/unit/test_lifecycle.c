@@ -165,6 +165,22 @@ static void a_compromised_key_opens_me_and_rats_and_cred_after_evidence(void **s
         assert_string_equal(may(&scene), "cmr");
 }
 
+static void where_evidence_decides_a_device_that_cannot_attest_waits_for_an_operator(void **state) {
+        struct scene retiring = scene_psk(KEY_RETIRING), factory = scene_factory(true);
+        const struct lifecycle_view view = { &retiring.device, &retiring.credential, &retiring.profile, false };
+        char reason[160];
+
+        (void)state;
+        retiring.device.attestation_key_size = factory.device.attestation_key_size = 0;
+        retiring.credential.session = factory.credential.session = 42;
+        assert_string_equal(may(&retiring), "cmtr");
+        assert_string_equal(may(&factory), "cmr");
+        assert_int_equal(lifecycle_cred_terms(&view, &now, reason), CRED_CLOSED);
+        assert_non_null(strstr(reason, "operator"));
+        factory.device.window_until_powered = now.powered_sec + 60;
+        assert_string_equal(may(&factory), "cmtpr");
+}
+
 static void a_quarantined_device_has_me_and_rats_whatever_its_key(void **state) {
         struct scene psk = scene_psk(KEY_ACTIVE), factory = scene_factory(true);
 
@@ -251,6 +267,7 @@ int main(void) {
                 cmocka_unit_test(a_reset_window_opens_everything_to_a_spent_factory_key_unless_it_is_refused),
                 cmocka_unit_test(a_reset_window_closes_by_whichever_clock_comes_first),
                 cmocka_unit_test(a_compromised_key_opens_me_and_rats_and_cred_after_evidence),
+                cmocka_unit_test(where_evidence_decides_a_device_that_cannot_attest_waits_for_an_operator),
                 cmocka_unit_test(a_quarantined_device_has_me_and_rats_whatever_its_key),
                 cmocka_unit_test(a_restricted_device_may_renew),
                 cmocka_unit_test(a_device_that_needs_a_visit_recovers_by_its_factory_key_inside_a_window),
