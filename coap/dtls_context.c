@@ -134,6 +134,15 @@ static unsigned psk_wanted(SSL *ssl, const char *identity, unsigned char *key, u
         return (unsigned)secret.size;
 }
 
+/* Flights go out again after 1, 2, 4 and then every 5 s: a hello that is sent again is not answered by
+ * itself, so a device on a bad link must not wait long for ours. OpenSSL gives up after the twelfth. */
+static unsigned flight_timer(SSL *ssl, unsigned last_usec) {
+        (void)ssl;
+        if (last_usec == 0)
+                return 1000000;
+        return last_usec >= 2500000 ? 5000000 : 2 * last_usec;
+}
+
 static int context_configure(SSL_CTX *context) {
         return SSL_CTX_set_min_proto_version(context, DTLS1_2_VERSION) &&
                SSL_CTX_set_max_proto_version(context, DTLS1_2_VERSION) &&
@@ -206,6 +215,7 @@ struct session *dtls_session_new(struct dtls *dtls) {
         SSL_set_app_data(session->ssl, session);
         SSL_set_accept_state(session->ssl);
         SSL_set_mtu(session->ssl, dtls->settings.mtu);
+        DTLS_set_timer_cb(session->ssl, flight_timer);
         return session;
 }
 

@@ -10,7 +10,8 @@ import time
 import unittest
 
 from gateway import SLOW
-from south_bed import KEY, SSL_OP_NO_QUERY_MTU, Closed, Device, South, handshake_type, records
+from south_bed import (KEY, SSL_OP_NO_QUERY_MTU, Closed, Device, South, handshake_type, records,
+                       small_quarantine)
 
 CLIENT_HELLO, SERVER_HELLO, HELLO_VERIFY, SERVER_HELLO_DONE, KEY_EXCHANGE = 1, 2, 3, 14, 16
 FATAL, UNKNOWN_PSK_IDENTITY, INTERNAL_ERROR, NO_RENEGOTIATION = 2, 115, 80, 100
@@ -41,49 +42,42 @@ class Handshakes(unittest.TestCase):
         self.south = South()
         self.addCleanup(self.south.__exit__)
 
-    def test_of_200_handshakes_with_a_fifth_of_all_datagrams_lost_every_one_succeeds(self):
+    def test_with_a_fifth_of_all_datagrams_lost_200_devices_get_in_nearly_all_at_the_first_try(self):
         chance = random.Random(7)
 
         def lossy(datagram):
             return [] if chance.random() < 0.2 else [datagram]
-        devices = [Device(self.south, on_send=lossy, on_receive=lossy, patience_usec=1000000) for _ in range(200)]
-        by_socket = {d.socket: d for d in devices}
-        deadline = time.monotonic() + 55 * SLOW
-        for device in devices:
-            device.step()
-        while not all(d.is_connected for d in devices):
-            self.assertLess(time.monotonic(), deadline, "%d of 200" % sum(d.is_connected for d in devices))
-            for ready in select.select(list(by_socket), [], [], 0.02)[0]:
-                by_socket[ready].take(0)
-                by_socket[ready].step()
-            for device in devices:
-                if not device.is_connected and device.timeout() == 0:
-                    device.retransmit()
-        # To the client all is done when it has the last flight; south knows by then as well.
-        self.assertEqual(self.south.statistics(handshakes=200)["sessions"], 200)
-        for device in devices:
-            device.close()
 
-    def test_5000_hellos_without_a_cookie_cost_no_state_and_keep_nobody_out(self):
-        hello = first_hello(self.south)
-        before = self.south.resident_kib()
-        sockets = []
-        for i in range(250):
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            s.bind(("127.%d.%d.7" % (i % 50 + 1, i // 50), 0))
-            sockets.append(s)
-        for i in range(5000):
-            forged = hello[:27] + os.urandom(32) + hello[59:]
-            sockets[i % 250].sendto(forged, ("127.0.0.1", self.south.port))
-        start = time.monotonic()
-        with Device(self.south).connect() as device:
-            self.assertLess(time.monotonic() - start, 1.0 * SLOW)
-            self.assertEqual(device.get("time").status, "2.05")
-            statistics = self.south.statistics(hellos=4000, sessions=1)
-        self.assertEqual(statistics["half_open"], 0)
-        self.assertLess(self.south.resident_kib() - before, 2048 * SLOW)
-        for s in sockets:
-            s.close()
+        def device(source=None):
+            new = Device(self.south, source=source, on_send=lossy, on_receive=lossy, patience_usec=2000000)
+            new.step()
+            return new
+        waiting = {d.socket: d for d in (device() for _ in range(200))}
+        connected, again = [], 0
+        deadline = time.monotonic() + 60 * SLOW
+        while waiting:
+            self.assertLess(time.monotonic(), deadline, "%d of 200" % len(connected))
+            ready = set(select.select(list(waiting), [], [], 0.02)[0])
+            for each in list(waiting.values()):
+                try:
+                    if each.socket in ready:
+                        each.take(0)
+                        each.step()
+                    elif each.timeout() == 0:
+                        each.retransmit()
+                except Closed:  # OpenSSL has lost patience: a device begins anew
+                    again += 1
+                    del waiting[each.socket]
+                    source = each.source
+                    each.close()
+                    each = device(source)
+                    waiting[each.socket] = each
+                if each.is_connected:
+                    connected.append(waiting.pop(each.socket))
+        self.assertLessEqual(again, 6)
+        self.assertEqual(self.south.statistics(handshakes=200)["sessions"], 200)
+        for each in connected:
+            each.close()
 
     def test_of_an_unknown_address_only_a_hello_is_looked_at(self):
         hello = first_hello(self.south)
@@ -245,10 +239,32 @@ class Handshakes(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
-    def start(self, *settings):
-        south = South(*settings)
+    def start(self, *settings, **more):
+        south = South(*settings, **more)
         self.addCleanup(south.__exit__)
         return south
+
+    def test_5000_hellos_without_a_cookie_cost_no_state_and_keep_nobody_out(self):
+        south = self.start(environment=small_quarantine())
+        hello = first_hello(south)
+        before = south.resident_kib()
+        sockets = []
+        for i in range(250):
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.bind(("127.%d.%d.7" % (i % 50 + 1, i // 50), 0))
+            sockets.append(s)
+        for i in range(5000):
+            forged = hello[:27] + os.urandom(32) + hello[59:]
+            sockets[i % 250].sendto(forged, ("127.0.0.1", south.port))
+        start = time.monotonic()
+        with Device(south).connect() as device:
+            self.assertLess(time.monotonic() - start, 1.0 * SLOW)
+            self.assertEqual(device.get("time").status, "2.05")
+            statistics = south.statistics(hellos=4000, sessions=1)
+        self.assertEqual(statistics["half_open"], 0)
+        self.assertLess(south.resident_kib() - before, 2048 * SLOW)
+        for s in sockets:
+            s.close()
 
     def test_a_wrong_key_gets_silence_and_is_told_when_its_time_is_over(self):
         south = self.start("half_open_sec=2")

@@ -291,7 +291,9 @@ class Block1(Requests):
         self.assert_problem(answers[4], "5.03", "4")
         self.assertEqual(self.south.statistics(bodies=4)["bodies"], 4)
         for device in devices:
+            session = self.south.session_of(device)
             device.close()
+            self.south.wait_for("closed", session=session)
         self.assertEqual(self.put(bytes(128), 64).status, "2.04")
 
     def test_a_finished_body_gives_its_place_to_a_new_one(self):

@@ -10,7 +10,7 @@ import unittest
 
 from coap import CON, GET, POST
 from gateway import SLOW
-from south_bed import Closed, Device, South, records
+from south_bed import Closed, Device, South, records, small_quarantine
 from test_south_handshake import FATAL, begin, first_hello
 
 
@@ -195,7 +195,7 @@ class Settings(unittest.TestCase):
 class Cost(unittest.TestCase):
     def test_many_short_sessions_leave_no_memory_behind(self):
         rounds, each = (20, 1000) if os.environ.get("TORTURE") else (6, 250)
-        with South() as south:
+        with South(environment=small_quarantine()) as south:
             south.command("quiet 1")
 
             def sessions(count):
