@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define PATH_BYTES 4096
+#define SMALLEST_BYTES 512 /* the smallest page that SQLite knows */
 
 int store_error(sqlite3 *db, int rc) {
         int system = db ? sqlite3_system_errno(db) : 0;
@@ -248,10 +249,11 @@ static int look_at_files(const struct store *store, bool *ret_exists, struct pro
                 if (!S_ISREG(st.st_mode))
                         return file_problem(store, problem, S_ISLNK(st.st_mode) ? -ELOOP : -EINVAL,
                                             "must be a regular file");
-                if (st.st_size == 0)
+                /* SQLite would take one of no page for a new one, and remove its -wal. */
+                if (st.st_size < SMALLEST_BYTES)
                         return problem_set(problem, CODE_INTERNAL, EUCLEAN, "store corrupt",
-                                           "%s is empty. It was left untouched: restore a backup, or remove "
-                                           "it to begin anew",
+                                           "%s is cut off or empty. It was left untouched: restore a backup, "
+                                           "or remove it to begin anew",
                                            store->path);
                 return 0;
         }

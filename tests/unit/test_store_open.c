@@ -247,6 +247,17 @@ static void an_emptied_file_is_refused(void **state) {
         assert_refused(place, -EUCLEAN, "store corrupt");
 }
 
+/* One byte counts as none to SQLite, which then removes the -wal. */
+static void a_file_of_no_whole_page_is_refused_and_its_wal_stays(void **state) {
+        struct place *place = *state;
+
+        in_a_killed_process(make_without_closing, place);
+        for (off_t size = 0; size < 512; size += size < 3 ? 1 : 50) {
+                assert_int_equal(truncate(place->path, size), 0);
+                assert_refused(place, -EUCLEAN, "store corrupt");
+        }
+}
+
 static void a_cut_off_file_is_refused(void **state) {
         struct place *place = *state;
 
@@ -570,6 +581,7 @@ int main(void) {
                 IN_A_FOLDER(a_file_that_is_no_database_is_refused_and_touched_nowhere),
                 IN_A_FOLDER(a_database_of_something_else_is_refused_and_touched_nowhere),
                 IN_A_FOLDER(an_emptied_file_is_refused),
+                IN_A_FOLDER(a_file_of_no_whole_page_is_refused_and_its_wal_stays),
                 IN_A_FOLDER(a_cut_off_file_is_refused),
                 IN_A_FOLDER(a_missing_file_beside_its_wal_is_refused),
                 IN_A_FOLDER(a_missing_meta_row_is_refused),
