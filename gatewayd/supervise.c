@@ -358,12 +358,16 @@ static void on_ready(struct supervised *r) {
         }
 }
 
-/* What was settled at the start and is not taken from a reload. */
-static bool needs_restart(const struct config *a, const struct config *b) {
-        return strcmp(a->listen[0], b->listen[0]) != 0 || strcmp(a->store_path, b->store_path) != 0 ||
-               strcmp(a->control_path, b->control_path) != 0 || a->sandbox != b->sandbox ||
-               a->max_sessions != b->max_sessions || a->max_body_bytes != b->max_body_bytes ||
-               strcmp(a->gateway_id, b->gateway_id) != 0;
+/* What a role that is started again would take and the others not: such a file is refused as a whole. */
+static bool needs_all_anew(const struct config *a, const struct config *b) {
+        return strcmp(a->store_path, b->store_path) != 0 || strcmp(a->control_path, b->control_path) != 0 ||
+               a->sandbox != b->sandbox;
+}
+
+/* What takes effect when its role is started the next time. */
+static bool has_late_effect(const struct config *a, const struct config *b) {
+        return strcmp(a->listen[0], b->listen[0]) != 0 || a->max_sessions != b->max_sessions ||
+               a->max_body_bytes != b->max_body_bytes;
 }
 
 static void offer_none(struct supervisor *s) {
@@ -386,6 +390,10 @@ static void reload(struct supervisor *s) {
                         journal_line(3, "%s", problems.lines[i]);
                 tell(EVENT_CONFIG_REFUSED, 1, "%s", problems.count > 0 ? problems.lines[0] : s->config_path);
                 (void)service_ready("serving devices");
+        } else if (needs_all_anew(s->config, s->offered)) {
+                tell(EVENT_CONFIG_REFUSED, 1, "store, control or sandbox changed: restart the service for that");
+                offer_none(s);
+                (void)service_ready("serving devices");
         } else if (s->roles[ROLE_CORE].is_ready)
                 send_to(&s->roles[ROLE_CORE], FRAME_RELOAD, BYTES(NULL, 0), &s->offered_fd, 1);
         config_problems_free(&problems);
@@ -396,9 +404,8 @@ static void reloaded(struct supervisor *s, bool is_taken) {
         if (!s->offered)
                 return;
         if (is_taken) {
-                if (needs_restart(s->config, s->offered))
-                        journal_line(4, "gateway_id, listen, store, control, sandbox, max_sessions or max_body changed: "
-                                        "these take effect at the next restart");
+                if (has_late_effect(s->config, s->offered))
+                        journal_line(4, "listen, max_sessions or max_body changed: these take effect at the next restart");
                 config_free(s->config);
                 close(s->config_fd);
                 s->config = s->offered;

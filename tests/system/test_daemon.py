@@ -48,6 +48,7 @@ class Daemon(unittest.TestCase):
                 g.wait_event("role-died", mark, reason=role)
                 g.wait_event("role-started", mark, reason=role)
                 wait_for(lambda: g.role_pid(role) not in (None, pid), role + " to be back")
+                wait_for(lambda: None not in [g.role_pid(r) for r in ROLES], "those that start anew with it")
             code, _ = g.coap("get", "time", "d1", "factory-key-0123")
             self.assertEqual(code, "2.05")
 
@@ -108,6 +109,21 @@ class Daemon(unittest.TestCase):
             for role in ROLES:
                 g.wait_event("role-started", mark, reason=role)
             self.assertEqual(g.coap("get", "me", "d1", "factory-key-0123")[0], "2.05")
+
+    def test_a_reload_never_moves_the_store_under_the_roles(self):
+        with Gateway() as g:
+            g.add_device("d1")
+            text = open(g.config_path).read()
+            with open(g.config_path, "w") as f:
+                f.write(text.replace("/store.db", "/other.db"))
+            mark = g.mark()
+            g.process.send_signal(signal.SIGHUP)
+            g.wait_event("config-refused", mark, reason="restart the service")
+            os.kill(g.role_pid("core"), signal.SIGKILL)
+            for role in ROLES:
+                g.wait_event("role-started", mark, reason=role)
+            self.assertEqual(g.coap("get", "me", "d1", "factory-key-0123")[0], "2.05")
+            self.assertFalse(os.path.exists(os.path.join(g.folder, "other.db")))
 
     def test_a_reload_that_takes_away_a_profile_in_use_is_refused(self):
         with Gateway() as g:
