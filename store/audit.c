@@ -11,7 +11,7 @@
 
 #include <openssl/evp.h>
 
-#define HASH_BYTES 32
+#define HASH_BYTES   32
 #define TRIM_AT_ONCE 1000
 
 struct chain {
@@ -20,8 +20,8 @@ struct chain {
 };
 
 static int chain_get(struct store *store, struct chain *ret) {
-        _cleanup_(query_end) struct query q = query_new(
-                store, "SELECT audit_first, audit_base, audit_next, audit_head FROM meta WHERE id = 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT audit_first, audit_base, audit_next, audit_head FROM meta WHERE id = 1");
         int r = query_step(&q);
 
         if (r <= 0)
@@ -60,14 +60,12 @@ static int row_hash(const uint8_t before[HASH_BYTES], const struct audit_row *ro
 
         if (!context)
                 oom();
-        if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1 ||
-            EVP_DigestUpdate(context, before, HASH_BYTES) != 1 || !hash_number(context, row->number) ||
-            !hash_number(context, (uint64_t)row->at.wall) ||
-            !hash_number(context, (uint64_t)row->at.powered_sec) ||
-            !hash_number(context, (uint64_t)row->at.quality) || !hash_number(context, row->at.wall_trusted) ||
-            !hash_text(context, kind) || !hash_text(context, row->device) || !hash_text(context, row->kid) ||
-            !hash_text(context, row->reason) || !hash_text(context, row->actor) ||
-            EVP_DigestFinal_ex(context, ret, NULL) != 1)
+        if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1 || EVP_DigestUpdate(context, before, HASH_BYTES) != 1 ||
+            !hash_number(context, row->number) || !hash_number(context, (uint64_t)row->at.wall) ||
+            !hash_number(context, (uint64_t)row->at.powered_sec) || !hash_number(context, (uint64_t)row->at.quality) ||
+            !hash_number(context, row->at.wall_trusted) || !hash_text(context, kind) ||
+            !hash_text(context, row->device) || !hash_text(context, row->kid) || !hash_text(context, row->reason) ||
+            !hash_text(context, row->actor) || EVP_DigestFinal_ex(context, ret, NULL) != 1)
                 return -EIO;
         return 0;
 }
@@ -76,9 +74,9 @@ static int row_hash(const uint8_t before[HASH_BYTES], const struct audit_row *ro
 
 static int insert_row(struct store *store, const struct audit_row *row, const char *kind,
                       const uint8_t hash[HASH_BYTES]) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO audit (number, at_wall, at_powered, at_quality, kind, device, kid, reason, actor,"
-                " hash) VALUES (?, ?,?,?, ?,?,?,?,?, ?)");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "INSERT INTO audit (number, at_wall, at_powered, at_quality, kind, device, kid, reason, actor,"
+                       " hash) VALUES (?, ?,?,?, ?,?,?,?,?, ?)");
 
         query_put_int(&q, (int64_t)row->number);
         query_put_moment(&q, &row->at);
@@ -170,10 +168,10 @@ static int64_t limit_of(size_t limit) {
 
 int audit_each(struct store *store, const char *device, uint64_t after, size_t limit, audit_visitor visit,
                void *userdata) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                device ? "SELECT " ROW_COLUMNS " FROM audit WHERE number > ? AND device = ? AND device <> ''"
-                         " ORDER BY number LIMIT ?"
-                       : "SELECT " ROW_COLUMNS " FROM audit WHERE number > ? ORDER BY number LIMIT ?");
+        _cleanup_(query_end) struct query q = query_new(
+                store, device ? "SELECT " ROW_COLUMNS " FROM audit WHERE number > ? AND device = ? AND device <> ''"
+                                " ORDER BY number LIMIT ?"
+                              : "SELECT " ROW_COLUMNS " FROM audit WHERE number > ? ORDER BY number LIMIT ?");
 
         query_put_int(&q, after > INT64_MAX ? INT64_MAX : (int64_t)after);
         if (device)
@@ -183,11 +181,11 @@ int audit_each(struct store *store, const char *device, uint64_t after, size_t l
 }
 
 int audit_last(struct store *store, const char *device, size_t limit, audit_visitor visit, void *userdata) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                device ? "SELECT * FROM (SELECT " ROW_COLUMNS " FROM audit WHERE device = ? AND device <> ''"
-                         " ORDER BY number DESC LIMIT ?) ORDER BY number"
-                       : "SELECT * FROM (SELECT " ROW_COLUMNS " FROM audit"
-                         " ORDER BY number DESC LIMIT ?) ORDER BY number");
+        _cleanup_(query_end) struct query q = query_new(
+                store, device ? "SELECT * FROM (SELECT " ROW_COLUMNS " FROM audit WHERE device = ? AND device <> ''"
+                                " ORDER BY number DESC LIMIT ?) ORDER BY number"
+                              : "SELECT * FROM (SELECT " ROW_COLUMNS " FROM audit"
+                                " ORDER BY number DESC LIMIT ?) ORDER BY number");
 
         if (device)
                 query_put_text(&q, device);

@@ -18,8 +18,8 @@ struct audit_row {
 int audit_append(struct store *store, const struct moment *at, const struct event *event, const char *actor);
 typedef int (*audit_visitor)(void *userdata, const struct audit_row *row);
 /* Rows with number greater than `after`, of `device` where not NULL, at most `limit`. */
-int audit_each(struct store *store, const char *device, uint64_t after, size_t limit,
-               audit_visitor visit, void *userdata);
+int audit_each(struct store *store, const char *device, uint64_t after, size_t limit, audit_visitor visit,
+               void *userdata);
 /* The last `limit` rows, oldest first. */
 int audit_last(struct store *store, const char *device, size_t limit, audit_visitor visit, void *userdata);
 /* Walks the chain. Returns 0, or -EBADMSG with the first bad row's number. */

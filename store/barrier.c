@@ -31,9 +31,9 @@
 #include <unistd.h>
 
 #define CHECKPOINT_BYTES_DEFAULT ((size_t)4 << 20)
-#define OVERFULL 4
-#define WAL_HEADER_BYTES 32
-#define FRAME_HEADER_BYTES 24
+#define OVERFULL                 4
+#define WAL_HEADER_BYTES         32
+#define FRAME_HEADER_BYTES       24
 
 struct barrier {
         const struct store_hooks *hooks;
@@ -58,7 +58,7 @@ struct barrier {
         bool is_second_due;           /* a passive pass was made and the WAL has not been started over */
         bool is_disk_full;
         bool is_stopping;
-        int frames;                   /* in the WAL */
+        int frames; /* in the WAL */
         struct store_statistics statistics;
 };
 
@@ -250,8 +250,7 @@ static int start_thread(struct barrier *b) {
         return -r;
 }
 
-int barrier_new(const char *path, size_t checkpoint_bytes, const struct store_hooks *hooks,
-                struct barrier **ret) {
+int barrier_new(const char *path, size_t checkpoint_bytes, const struct store_hooks *hooks, struct barrier **ret) {
         struct barrier *b = xcalloc(1, sizeof *b);
         int r;
 

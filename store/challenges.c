@@ -8,9 +8,9 @@
 #include <errno.h>
 
 int challenge_insert(struct store *store, const struct challenge *c) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO challenge (nonce, device, issued_wall, issued_powered, issued_quality, lives_sec,"
-                " is_spent, spent_digest, sequence, tier) VALUES (?,?, ?,?,?, ?,?,?,?,?)");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "INSERT INTO challenge (nonce, device, issued_wall, issued_powered, issued_quality, lives_sec,"
+                       " is_spent, spent_digest, sequence, tier) VALUES (?,?, ?,?,?, ?,?,?,?,?)");
         int r;
 
         query_put_blob(&q, BYTES(c->nonce, sizeof c->nonce));
@@ -26,9 +26,9 @@ int challenge_insert(struct store *store, const struct challenge *c) {
 }
 
 int challenge_get(struct store *store, struct bytes nonce, struct challenge *ret) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT nonce, device, issued_wall, issued_powered, issued_quality, lives_sec, is_spent,"
-                " spent_digest, sequence, tier FROM challenge WHERE nonce = ?");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "SELECT nonce, device, issued_wall, issued_powered, issued_quality, lives_sec, is_spent,"
+                       " spent_digest, sequence, tier FROM challenge WHERE nonce = ?");
         int r;
 
         query_put_blob(&q, nonce);
@@ -48,9 +48,9 @@ int challenge_get(struct store *store, struct bytes nonce, struct challenge *ret
 }
 
 int challenge_update(struct store *store, const struct challenge *c) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE challenge SET lives_sec = ?, is_spent = ?, spent_digest = ?, sequence = ?, tier = ?"
-                " WHERE nonce = ?");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "UPDATE challenge SET lives_sec = ?, is_spent = ?, spent_digest = ?, sequence = ?, tier = ?"
+                       " WHERE nonce = ?");
         int r;
 
         query_put_int(&q, c->lives_sec);
@@ -79,9 +79,9 @@ int challenge_trim(struct store *store, const char *device, size_t keep) {
         if (count <= (int64_t)keep)
                 return (int)count;
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "DELETE FROM challenge WHERE number IN (SELECT number FROM challenge"
-                " WHERE device = ? AND is_spent = 0 ORDER BY number LIMIT ?)");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "DELETE FROM challenge WHERE number IN (SELECT number FROM challenge"
+                                 " WHERE device = ? AND is_spent = 0 ORDER BY number LIMIT ?)");
         query_put_text(&q, device);
         query_put_int(&q, count - (int64_t)keep);
         r = query_run(&q);
@@ -89,8 +89,7 @@ int challenge_trim(struct store *store, const char *device, size_t keep) {
 }
 
 int challenge_expire(struct store *store, const struct moment *now, int64_t age_sec) {
-        _cleanup_(query_end) struct query q =
-                query_new(store, "DELETE FROM challenge WHERE issued_powered < ?");
+        _cleanup_(query_end) struct query q = query_new(store, "DELETE FROM challenge WHERE issued_powered < ?");
 
         query_put_int(&q, now->powered_sec - age_sec);
         return query_run(&q);

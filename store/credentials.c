@@ -8,9 +8,9 @@
 #include <errno.h>
 
 #define MOMENT(name) name "_wall, " name "_powered, " name "_quality, "
-#define MUTABLE_COLUMNS \
-        "state, predecessor, session, " MOMENT("issued") MOMENT("proven") MOMENT("confirmed") \
-        MOMENT("superseded") MOMENT("ended") MOMENT("last_used") "handshakes"
+#define MUTABLE_COLUMNS                                                                                                \
+        "state, predecessor, session, " MOMENT("issued") MOMENT("proven") MOMENT("confirmed") MOMENT("superseded")     \
+                MOMENT("ended") MOMENT("last_used") "handshakes"
 #define MUTABLE_VALUES "?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?"
 /* What the seal is bound to; never changes. */
 #define FIXED_COLUMNS "identity, device, kind, generation"
@@ -75,9 +75,9 @@ int credential_insert(struct store *store, const struct credential *credential, 
         if (r < 0)
                 return r;
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO credential (" MUTABLE_COLUMNS ", " FIXED_COLUMNS ", data_key, sealed)"
-                " VALUES (" MUTABLE_VALUES ", ?,?,?,?, ?,?)");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "INSERT INTO credential (" MUTABLE_COLUMNS ", " FIXED_COLUMNS ", data_key, sealed)"
+                                 " VALUES (" MUTABLE_VALUES ", ?,?,?,?, ?,?)");
         put_mutable(&q, credential);
         put_fixed(&q, credential);
         query_put_int(&q, key);
@@ -87,9 +87,9 @@ int credential_insert(struct store *store, const struct credential *credential, 
 }
 
 int credential_update(struct store *store, const struct credential *credential) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE credential SET (" MUTABLE_COLUMNS ") = (" MUTABLE_VALUES ")"
-                " WHERE identity = ? AND device = ? AND kind = ? AND generation = ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE credential SET (" MUTABLE_COLUMNS ") = (" MUTABLE_VALUES ")"
+                                 " WHERE identity = ? AND device = ? AND kind = ? AND generation = ?");
         struct credential found;
         int r;
 
@@ -104,8 +104,8 @@ int credential_update(struct store *store, const struct credential *credential) 
 }
 
 int credential_get(struct store *store, struct bytes identity, struct credential *ret) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT " MUTABLE_COLUMNS ", " FIXED_COLUMNS " FROM credential WHERE identity = ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT " MUTABLE_COLUMNS ", " FIXED_COLUMNS " FROM credential WHERE identity = ?");
         int r;
 
         query_put_text_bytes(&q, identity);
@@ -169,9 +169,9 @@ int credential_remove(struct store *store, const char *identity) {
 }
 
 ssize_t credential_list(struct store *store, const char *device, struct credential *ret, size_t max) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT " MUTABLE_COLUMNS ", " FIXED_COLUMNS " FROM credential"
-                " WHERE device = ? AND state <> ? ORDER BY generation DESC, number DESC LIMIT ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT " MUTABLE_COLUMNS ", " FIXED_COLUMNS " FROM credential"
+                                 " WHERE device = ? AND state <> ? ORDER BY generation DESC, number DESC LIMIT ?");
         ssize_t count = 0;
         int r;
 
@@ -188,8 +188,7 @@ ssize_t credential_list(struct store *store, const char *device, struct credenti
 }
 
 int credential_forget_sessions(struct store *store) {
-        _cleanup_(query_end) struct query q =
-                query_new(store, "UPDATE credential SET session = 0 WHERE session <> 0");
+        _cleanup_(query_end) struct query q = query_new(store, "UPDATE credential SET session = 0 WHERE session <> 0");
         int r = query_run(&q);
 
         return r < 0 ? r : 0;
@@ -222,9 +221,9 @@ static int reseal_one_credential(struct store *store) {
         int r;
 
         {
-                _cleanup_(query_end) struct query q = query_new(store,
-                        "SELECT " FIXED_COLUMNS ", sealed FROM credential"
-                        " WHERE data_key <> 0 AND data_key < ? LIMIT 1");
+                _cleanup_(query_end) struct query q =
+                        query_new(store, "SELECT " FIXED_COLUMNS ", sealed FROM credential"
+                                         " WHERE data_key <> 0 AND data_key < ? LIMIT 1");
                 query_put_int(&q, seal_current_key(&store->seal));
                 r = query_step(&q);
                 if (r > 0)
@@ -260,9 +259,9 @@ static int reseal_one_own_secret(struct store *store) {
 }
 
 static int count_left(struct store *store) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT (SELECT count(*) FROM credential WHERE data_key <> 0 AND data_key < ?1)"
-                " + (SELECT count(*) FROM own_secret WHERE data_key < ?1)");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT (SELECT count(*) FROM credential WHERE data_key <> 0 AND data_key < ?1)"
+                                 " + (SELECT count(*) FROM own_secret WHERE data_key < ?1)");
         int r;
 
         query_put_int(&q, seal_current_key(&store->seal));

@@ -27,14 +27,14 @@ struct credential {
         char device[DEVICE_ID_MAX + 1];
         enum credential_kind kind;
         enum key_state state;
-        uint32_t generation;              /* factory 0; counts up per device */
+        uint32_t generation;                 /* factory 0; counts up per device */
         char predecessor[DEVICE_ID_MAX + 1]; /* the identity it was asked over */
-        uint64_t session;                 /* session_handle of the asking session; 0 once that is over or core restarted */
+        uint64_t session; /* session_handle of the asking session; 0 once that is over or core restarted */
         struct moment issued;
-        struct moment proven;             /* first completed handshake */
-        struct moment confirmed;          /* second completed handshake */
-        struct moment superseded;         /* when a successor was proven */
-        struct moment ended;              /* deactivated or compromised */
+        struct moment proven;     /* first completed handshake */
+        struct moment confirmed;  /* second completed handshake */
+        struct moment superseded; /* when a successor was proven */
+        struct moment ended;      /* deactivated or compromised */
         struct moment last_used;
         uint64_t handshakes;
 };

@@ -8,12 +8,12 @@
 #include <errno.h>
 
 #define MOMENT(name) name "_wall, " name "_powered, " name "_quality, "
-#define DEVICE_COLUMNS \
-        "profile, standing, " MOMENT("registered") MOMENT("last_seen") \
-        "generation, attestation_key, tier, " \
-        MOMENT("appraised") MOMENT("affirmed") MOMENT("evidence_last") \
-        "window_until_powered, window_until_wall, due, is_conflicted, " MOMENT("conflicted") \
-        "is_compromised, " MOMENT("compromised") "dropped_grants, handshakes, handshakes_without_fs"
+#define DEVICE_COLUMNS                                                                                                 \
+        "profile, standing, " MOMENT("registered") MOMENT("last_seen") "generation, attestation_key, tier, " MOMENT(   \
+                "appraised") MOMENT("affirmed")                                                                        \
+                MOMENT("evidence_last") "window_until_powered, window_until_wall, due, is_conflicted, " MOMENT(        \
+                        "conflicted") "is_compromised, " MOMENT("compromised") "dropped_grants, handshakes, "          \
+                                                                               "handshakes_without_fs"
 #define DEVICE_VALUES "?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?,?, ?,?,?, ?, ?,?,?, ?,?,?"
 
 static void put_device(struct query *q, const struct device *d) {
@@ -90,8 +90,8 @@ int device_insert(struct store *store, const struct device *device) {
 }
 
 int device_update(struct store *store, const struct device *device) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE device SET (" DEVICE_COLUMNS ") = (" DEVICE_VALUES ") WHERE id = ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE device SET (" DEVICE_COLUMNS ") = (" DEVICE_VALUES ") WHERE id = ?");
         int r;
 
         if (!is_storable(device))

@@ -5,13 +5,13 @@
 
 #include "store/store.h"
 
-#define DEVICE_ID_MAX 64
+#define DEVICE_ID_MAX       64
 #define ATTESTATION_KEY_MAX 256 /* SubjectPublicKeyInfo, DER */
 
 /* Where a device stands; what it may do follows from this and from its credential
  * (gatewayd/devices/lifecycle.h). */
 enum standing {
-        STANDING_REGISTERED,  /* has its bootstrap credential only */
+        STANDING_REGISTERED, /* has its bootstrap credential only */
         STANDING_OPERATIONAL,
         STANDING_RESTRICTED,  /* overdue: renewal only */
         STANDING_QUARANTINED, /* /me and /rats only, until an operator or an affirming result says otherwise */
@@ -30,21 +30,21 @@ struct device {
         enum standing standing;
         struct moment registered;
         struct moment last_seen;
-        uint32_t generation;        /* of the newest operational key issued; 0 none */
+        uint32_t generation;                          /* of the newest operational key issued; 0 none */
         uint8_t attestation_key[ATTESTATION_KEY_MAX]; /* DER SubjectPublicKeyInfo; size 0: none */
         size_t attestation_key_size;
-        enum tier tier;             /* of the latest appraisal */
-        struct moment appraised;    /* when; unset: never */
-        struct moment affirmed;     /* latest affirming appraisal; unset: never */
-        struct moment evidence_last; /* latest evidence accepted, whatever its tier */
+        enum tier tier;               /* of the latest appraisal */
+        struct moment appraised;      /* when; unset: never */
+        struct moment affirmed;       /* latest affirming appraisal; unset: never */
+        struct moment evidence_last;  /* latest evidence accepted, whatever its tier */
         int64_t window_until_powered; /* a technician's reset window is open until then (powered-on seconds); 0 closed */
         unix_sec window_until_wall;
-        uint32_t due;               /* bits last announced */
-        bool is_conflicted;         /* credential conflict not yet resolved by evidence or an operator */
+        uint32_t due;       /* bits last announced */
+        bool is_conflicted; /* credential conflict not yet resolved by evidence or an operator */
         struct moment conflicted;
-        bool is_compromised;        /* old keys prove nothing until attested anew */
+        bool is_compromised; /* old keys prove nothing until attested anew */
         struct moment compromised;
-        uint64_t dropped_grants;    /* pre-active keys dropped because four were open */
+        uint64_t dropped_grants; /* pre-active keys dropped because four were open */
         uint64_t handshakes, handshakes_without_fs;
 };
 
@@ -74,7 +74,6 @@ int schedule_set(struct store *store, const char *device, const struct due_time 
 int schedule_get(struct store *store, const char *device, struct due_time *ret);
 /* Ids of up to `limit` devices due at `now` by either clock, the longest due first; cost O(result).
  * Returns how many. */
-ssize_t schedule_due(struct store *store, const struct moment *now, size_t limit,
-                     char (*ret_ids)[DEVICE_ID_MAX + 1]);
+ssize_t schedule_due(struct store *store, const struct moment *now, size_t limit, char (*ret_ids)[DEVICE_ID_MAX + 1]);
 /* The earliest due time of all. -ENOENT when nothing is scheduled. */
 int schedule_earliest(struct store *store, struct due_time *ret);

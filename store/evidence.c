@@ -14,16 +14,16 @@
 #define OVER_KEEP 10000
 /* A few at each delivery: more than one, so that an older, larger keep drains. */
 #define OVER_REMOVED_AT_ONCE 8
-#define PARKED_BYTES_MOST ((int64_t)16 << 20)
+#define PARKED_BYTES_MOST    ((int64_t)16 << 20)
 
-#define CUSTODY_COLUMNS \
-        "sequence, device, received_wall, received_powered, received_quality, content_format, nonce, tier, " \
+#define CUSTODY_COLUMNS                                                                                                \
+        "sequence, device, received_wall, received_powered, received_quality, content_format, nonce, tier, "           \
         "delivery, receipt, evidence"
 
 static int advance_receipts(struct store *store, uint64_t sequence, const uint8_t receipt_hash[32]) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE meta SET next_sequence = ?1 + 1, last_receipt_hash = ?2"
-                " WHERE id = 1 AND next_sequence = ?1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE meta SET next_sequence = ?1 + 1, last_receipt_hash = ?2"
+                                 " WHERE id = 1 AND next_sequence = ?1");
         int r;
 
         query_put_int(&q, (int64_t)sequence);
@@ -52,9 +52,9 @@ int custody_insert(struct store *store, const struct custody *c, const uint8_t r
         if (c->sequence != next)
                 return c->sequence < next && c->sequence > 0 ? -EEXIST : -EINVAL; /* no gaps */
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO custody (" CUSTODY_COLUMNS ", is_waiting, http_status, reason)"
-                " VALUES (?,?, ?,?,?, ?,?,?, 0, ?,?, 1, 0, '')");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "INSERT INTO custody (" CUSTODY_COLUMNS ", is_waiting, http_status, reason)"
+                                 " VALUES (?,?, ?,?,?, ?,?,?, 0, ?,?, 1, 0, '')");
         query_put_int(&q, (int64_t)c->sequence);
         query_put_text(&q, c->device);
         query_put_moment(&q, &c->received);
@@ -82,9 +82,9 @@ static int get_custody(struct query *q, struct custody *c) {
 }
 
 int custody_waiting(struct store *store, uint64_t after, size_t limit, custody_visitor visit, void *userdata) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT " CUSTODY_COLUMNS " FROM custody WHERE is_waiting = 1 AND sequence > ?"
-                " ORDER BY sequence LIMIT ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT " CUSTODY_COLUMNS " FROM custody WHERE is_waiting = 1 AND sequence > ?"
+                                 " ORDER BY sequence LIMIT ?");
         struct custody custody;
         int r, count = 0;
 
@@ -119,8 +119,7 @@ int custody_get(struct store *store, uint64_t sequence, custody_visitor visit, v
 }
 
 static int tally_get(struct store *store, const char *what, int64_t value, int64_t *ret) {
-        _cleanup_(query_end) struct query q =
-                query_new(store, "SELECT n FROM tally WHERE what = ? AND value = ?");
+        _cleanup_(query_end) struct query q = query_new(store, "SELECT n FROM tally WHERE what = ? AND value = ?");
         int r;
 
         query_put_text(&q, what);
@@ -133,9 +132,9 @@ static int tally_get(struct store *store, const char *what, int64_t value, int64
 }
 
 static int remove_over(struct store *store, enum delivery delivery, uint64_t below, int at_most) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "DELETE FROM custody WHERE sequence IN (SELECT sequence FROM custody"
-                " WHERE is_waiting = 0 AND delivery = ? AND sequence < ? ORDER BY sequence LIMIT ?)");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "DELETE FROM custody WHERE sequence IN (SELECT sequence FROM custody"
+                                 " WHERE is_waiting = 0 AND delivery = ? AND sequence < ? ORDER BY sequence LIMIT ?)");
 
         query_put_int(&q, delivery);
         query_put_int(&q, (int64_t)below);
@@ -175,11 +174,11 @@ static int delivered_before(struct store *store, uint64_t sequence) {
 }
 
 int custody_delivered(struct store *store, uint64_t sequence) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE custody SET is_waiting = 0, receipt = x'',"
-                " evidence = CASE delivery WHEN 2 THEN evidence ELSE x'' END,"
-                " delivery = CASE delivery WHEN 2 THEN 2 ELSE 1 END"
-                " WHERE sequence = ? AND is_waiting = 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE custody SET is_waiting = 0, receipt = x'',"
+                                 " evidence = CASE delivery WHEN 2 THEN evidence ELSE x'' END,"
+                                 " delivery = CASE delivery WHEN 2 THEN 2 ELSE 1 END"
+                                 " WHERE sequence = ? AND is_waiting = 1");
         int r;
 
         query_put_int(&q, (int64_t)sequence);
@@ -190,9 +189,9 @@ int custody_delivered(struct store *store, uint64_t sequence) {
 }
 
 int custody_parked(struct store *store, uint64_t sequence, uint16_t http_status, const char *reason) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE custody SET delivery = 2, http_status = ?, reason = ?"
-                " WHERE sequence = ? AND is_waiting = 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE custody SET delivery = 2, http_status = ?, reason = ?"
+                                 " WHERE sequence = ? AND is_waiting = 1");
         int r;
 
         query_put_int(&q, http_status);
@@ -223,8 +222,8 @@ int custody_backlog(struct store *store, struct backlog *ret) {
         ret->delivered = (uint64_t)delivered;
         ret->parked = (uint64_t)parked;
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT received_wall FROM custody WHERE is_waiting = 1 ORDER BY sequence LIMIT 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT received_wall FROM custody WHERE is_waiting = 1 ORDER BY sequence LIMIT 1");
         r = query_step(&q);
         if (r > 0)
                 ret->oldest_wall = query_get_int(&q);

@@ -29,14 +29,14 @@ int challenge_expire(struct store *store, const struct moment *now, int64_t age_
 enum delivery { DELIVERY_WAITING, DELIVERY_DELIVERED, DELIVERY_PARKED };
 
 struct custody {
-        uint64_t sequence;        /* from 1, without gaps */
+        uint64_t sequence; /* from 1, without gaps */
         char device[DEVICE_ID_MAX + 1];
         struct moment received;
         int32_t content_format;
         uint8_t nonce[NONCE_BYTES];
         uint8_t tier;
         enum delivery delivery;
-        struct bytes receipt;     /* COSE_Sign1; borrowed: valid until the visitor returns */
+        struct bytes receipt; /* COSE_Sign1; borrowed: valid until the visitor returns */
         struct bytes evidence;
 };
 
@@ -52,8 +52,8 @@ int custody_get(struct store *store, uint64_t sequence, custody_visitor visit, v
 int custody_delivered(struct store *store, uint64_t sequence);
 int custody_parked(struct store *store, uint64_t sequence, uint16_t http_status, const char *reason);
 struct backlog {
-        uint64_t records, bytes;   /* waiting */
+        uint64_t records, bytes;    /* waiting */
         uint64_t delivered, parked; /* ever */
-        unix_sec oldest_wall;      /* of the oldest waiting; 0 none */
+        unix_sec oldest_wall;       /* of the oldest waiting; 0 none */
 };
 int custody_backlog(struct store *store, struct backlog *ret);

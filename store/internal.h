@@ -11,14 +11,14 @@
 
 /* ---- seal.c: data keys, and what they seal ---- */
 
-#define KEY_BYTES 32
-#define SEAL_NONCE_BYTES 12
-#define SEAL_TAG_BYTES 16
-#define SEAL_HEADER_BYTES (1 + 4 + SEAL_NONCE_BYTES) /* format, data key's id, nonce */
-#define SEAL_OVERHEAD (SEAL_HEADER_BYTES + SEAL_TAG_BYTES)
-#define WRAPPED_KEY_BYTES (SEAL_NONCE_BYTES + KEY_BYTES + SEAL_TAG_BYTES)
+#define KEY_BYTES              32
+#define SEAL_NONCE_BYTES       12
+#define SEAL_TAG_BYTES         16
+#define SEAL_HEADER_BYTES      (1 + 4 + SEAL_NONCE_BYTES) /* format, data key's id, nonce */
+#define SEAL_OVERHEAD          (SEAL_HEADER_BYTES + SEAL_TAG_BYTES)
+#define WRAPPED_KEY_BYTES      (SEAL_NONCE_BYTES + KEY_BYTES + SEAL_TAG_BYTES)
 #define RECOVERY_WRAPPED_BYTES (RECOVERY_KEY_BYTES + WRAPPED_KEY_BYTES)
-#define DATA_KEYS_MAX 32
+#define DATA_KEYS_MAX          32
 
 /* With random 96-bit nonces one key may seal 2^32 times (NIST SP 800-38D §8.3); a new data key is
  * made long before. */
@@ -29,8 +29,8 @@ struct seal_keys; /* lives in a page of its own */
 struct seal {
         struct seal_keys *keys;
         struct bytes recovery_key; /* borrowed, while the store is being opened */
-        bool is_recovered; /* the data keys were opened with that one */
-        bool is_dirty; /* keys were changed in the open turn: a rollback reloads them */
+        bool is_recovered;         /* the data keys were opened with that one */
+        bool is_dirty;             /* keys were changed in the open turn: a rollback reloads them */
 };
 
 /* What a sealed secret is bound to. */
@@ -57,10 +57,9 @@ int seal_load(struct store *store);
 int seal_reload(struct store *store);
 /* The turn that may have changed keys is over. */
 void seal_settled(struct seal *seal);
-int seal_put(struct store *store, const struct seal_context *context, struct bytes secret,
-             struct buffer *ret, uint32_t *ret_key);
-int seal_open(struct store *store, const struct seal_context *context, struct bytes sealed,
-              struct buffer *ret);
+int seal_put(struct store *store, const struct seal_context *context, struct bytes secret, struct buffer *ret,
+             uint32_t *ret_key);
+int seal_open(struct store *store, const struct seal_context *context, struct bytes sealed, struct buffer *ret);
 
 /* Which data key seals now. */
 uint32_t seal_current_key(const struct seal *seal);
@@ -80,8 +79,7 @@ int recovery_unwrap(struct bytes private_key, uint32_t id, struct bytes wrapped,
 
 struct barrier;
 
-int barrier_new(const char *path, size_t checkpoint_bytes, const struct store_hooks *hooks,
-                struct barrier **ret);
+int barrier_new(const char *path, size_t checkpoint_bytes, const struct store_hooks *hooks, struct barrier **ret);
 /* Waits for the last commit's flush, ends the thread, checkpoints (where nothing has failed) and
  * frees. Core's connection must be closed. */
 void barrier_free(struct barrier *barrier);
@@ -118,14 +116,14 @@ struct store {
         int event_fd;            /* in memory only; else the barrier's */
         struct cached_statement statements[STATEMENTS_MAX];
 
-        uint64_t turn;        /* number of the last one committed */
-        bool is_open;         /* BEGIN was executed */
+        uint64_t turn; /* number of the last one committed */
+        bool is_open;  /* BEGIN was executed */
         bool is_changed;
-        bool has_savepoint;   /* asked for */
+        bool has_savepoint;     /* asked for */
         bool is_savepoint_open; /* executed */
         bool is_changed_before_savepoint;
-        int turn_error;       /* SQLite ended the transaction on its own */
-        int frames;           /* in the WAL, after the last commit */
+        int turn_error; /* SQLite ended the transaction on its own */
+        int frames;     /* in the WAL, after the last commit */
 };
 
 /* ---- store.c, probe.c, schema.c ---- */

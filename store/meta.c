@@ -19,11 +19,11 @@ int meta_create(struct store *store) {
         if (r < 0)
                 return r;
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO meta (id, oldest_writer, incarnation, key_check, clock_floor, clock_powered,"
-                " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until, next_sequence,"
-                " last_receipt_hash, audit_first, audit_base, audit_next, audit_head)"
-                " VALUES (1, ?1, ?2, ?3, 0, 0, 0, '', 0, 0, 1, ?4, 1, ?4, 1, ?4)");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "INSERT INTO meta (id, oldest_writer, incarnation, key_check, clock_floor, clock_powered,"
+                       " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until, next_sequence,"
+                       " last_receipt_hash, audit_first, audit_base, audit_next, audit_head)"
+                       " VALUES (1, ?1, ?2, ?3, 0, 0, 0, '', 0, 0, 1, ?4, 1, ?4, 1, ?4)");
         query_put_int(&q, STORE_OLDEST_WRITER);
         query_put_blob(&q, BYTES(incarnation, sizeof incarnation));
         query_put_blob(&q, BYTES(check, sizeof check));
@@ -33,10 +33,10 @@ int meta_create(struct store *store) {
 }
 
 int store_meta_get(struct store *store, struct store_meta *ret) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT incarnation, next_sequence, last_receipt_hash, clock_floor, clock_powered,"
-                " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until"
-                " FROM meta WHERE id = 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT incarnation, next_sequence, last_receipt_hash, clock_floor, clock_powered,"
+                                 " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until"
+                                 " FROM meta WHERE id = 1");
         int r = query_step(&q);
 
         if (r < 0)
@@ -57,9 +57,9 @@ int store_meta_get(struct store *store, struct store_meta *ret) {
 }
 
 int store_meta_set_clock(struct store *store, const struct clock *clock) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "UPDATE meta SET clock_floor = ?, clock_powered = ?, clock_boottime = ?, clock_boot_id = ?,"
-                " clock_was_synchronized = ?, clock_hold_until = ? WHERE id = 1");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "UPDATE meta SET clock_floor = ?, clock_powered = ?, clock_boottime = ?, clock_boot_id = ?,"
+                       " clock_was_synchronized = ?, clock_hold_until = ? WHERE id = 1");
         int r;
 
         query_put_int(&q, clock->floor);
@@ -77,8 +77,7 @@ static struct seal_context own_context(struct bytes name) {
 }
 
 int store_own_secret_get(struct store *store, const char *name, struct buffer *ret) {
-        _cleanup_(query_end) struct query q =
-                query_new(store, "SELECT sealed FROM own_secret WHERE name = ?");
+        _cleanup_(query_end) struct query q = query_new(store, "SELECT sealed FROM own_secret WHERE name = ?");
         struct seal_context context = own_context(bytes_of(name));
         int r;
 
@@ -101,9 +100,9 @@ int store_own_secret_put(struct store *store, const char *name, struct bytes val
         if (r < 0)
                 return r;
 
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO own_secret (name, data_key, sealed) VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET data_key = excluded.data_key, sealed = excluded.sealed");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "INSERT INTO own_secret (name, data_key, sealed) VALUES (?, ?, ?)"
+                       " ON CONFLICT (name) DO UPDATE SET data_key = excluded.data_key, sealed = excluded.sealed");
         query_put_text(&q, name);
         query_put_int(&q, key);
         query_put_blob(&q, buffer_bytes(&sealed));

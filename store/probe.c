@@ -18,8 +18,7 @@
 
 static int corrupt(const struct store *store, struct problem *problem, const char *what) {
         return problem_set(problem, CODE_INTERNAL, EUCLEAN, "store corrupt",
-                           "%s: %s. It was left untouched: move it away or restore a backup", store->path,
-                           what);
+                           "%s: %s. It was left untouched: move it away or restore a backup", store->path, what);
 }
 
 static int64_t file_bytes(const char *path, const char *suffix) {
@@ -74,7 +73,7 @@ static int check_table(struct store *store, const char *table, struct problem *p
 }
 
 static int check_contents(struct store *store, struct problem *problem) {
-        static const char *const vital[] = { "meta", "data_key", "own_secret", "device",
+        static const char *const vital[] = { "meta",       "data_key", "own_secret", "device",
                                              "credential", "schedule", "tally" };
         int r = 0;
 
@@ -101,8 +100,7 @@ static int check_version(struct store *store, struct problem *problem) {
                 return problem_set(problem, CODE_INTERNAL, ENOTUNIQ, "store too new",
                                    "%s has schema %lld, which a gatewayd of schema %lld or newer may write; "
                                    "this one is of schema %d. It was left untouched",
-                                   store->path, (long long)version, (long long)oldest_writer,
-                                   STORE_SCHEMA_VERSION);
+                                   store->path, (long long)version, (long long)oldest_writer, STORE_SCHEMA_VERSION);
         return 0;
 }
 
@@ -122,8 +120,7 @@ int probe(struct store *store, struct problem *problem) {
         int r = open_for_looking(store);
 
         if (r < 0)
-                r = problem_set(problem, CODE_INTERNAL, -r, "store does not open", "%s: %s", store->path,
-                                strerror(-r));
+                r = problem_set(problem, CODE_INTERNAL, -r, "store does not open", "%s: %s", store->path, strerror(-r));
         if (r == 0)
                 r = check_version(store, problem);
         if (r == 0)

@@ -78,9 +78,8 @@ void query_put_int(struct query *q, int64_t value) {
 
 void query_put_text_bytes(struct query *q, struct bytes text) {
         if (q->error == 0)
-                bound(q, sqlite3_bind_text64(q->statement, q->parameter++,
-                                             text.size > 0 ? (const char *)text.data : "", text.size,
-                                             SQLITE_STATIC, SQLITE_UTF8));
+                bound(q, sqlite3_bind_text64(q->statement, q->parameter++, text.size > 0 ? (const char *)text.data : "",
+                                             text.size, SQLITE_STATIC, SQLITE_UTF8));
 }
 
 void query_put_text(struct query *q, const char *text) {
@@ -89,9 +88,8 @@ void query_put_text(struct query *q, const char *text) {
 
 void query_put_blob(struct query *q, struct bytes blob) {
         if (q->error == 0)
-                bound(q, sqlite3_bind_blob64(q->statement, q->parameter++,
-                                             blob.size > 0 ? (const void *)blob.data : "", blob.size,
-                                             SQLITE_STATIC));
+                bound(q, sqlite3_bind_blob64(q->statement, q->parameter++, blob.size > 0 ? (const void *)blob.data : "",
+                                             blob.size, SQLITE_STATIC));
 }
 
 void query_put_moment(struct query *q, const struct moment *moment) {

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 
 int schedule_set(struct store *store, const char *device, const struct due_time *due) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "INSERT INTO schedule (device, wall, powered) VALUES (?, ?, ?)"
-                " ON CONFLICT (device) DO UPDATE SET wall = excluded.wall, powered = excluded.powered");
+        _cleanup_(query_end) struct query q = query_new(
+                store, "INSERT INTO schedule (device, wall, powered) VALUES (?, ?, ?)"
+                       " ON CONFLICT (device) DO UPDATE SET wall = excluded.wall, powered = excluded.powered");
         int r;
 
         query_put_text(&q, device);
@@ -22,8 +22,7 @@ int schedule_set(struct store *store, const char *device, const struct due_time 
 }
 
 int schedule_get(struct store *store, const char *device, struct due_time *ret) {
-        _cleanup_(query_end) struct query q =
-                query_new(store, "SELECT wall, powered FROM schedule WHERE device = ?");
+        _cleanup_(query_end) struct query q = query_new(store, "SELECT wall, powered FROM schedule WHERE device = ?");
         int r;
 
         query_put_text(&q, device);
@@ -79,8 +78,7 @@ static int longest_first(const void *a, const void *b) {
 
 /* Whoever is among the `limit` longest due is among the first `limit` by that clock which makes it so:
  * both lists together hold the answer. A device in both lists compares equal and stands beside itself. */
-ssize_t schedule_due(struct store *store, const struct moment *now, size_t limit,
-                     char (*ret_ids)[DEVICE_ID_MAX + 1]) {
+ssize_t schedule_due(struct store *store, const struct moment *now, size_t limit, char (*ret_ids)[DEVICE_ID_MAX + 1]) {
         _cleanup_(freep) struct overdue *found = NULL;
         size_t count = 0, taken = 0;
         int r;
@@ -106,9 +104,9 @@ ssize_t schedule_due(struct store *store, const struct moment *now, size_t limit
 }
 
 int schedule_earliest(struct store *store, struct due_time *ret) {
-        _cleanup_(query_end) struct query q = query_new(store,
-                "SELECT wall, (SELECT powered FROM schedule ORDER BY powered LIMIT 1)"
-                " FROM schedule ORDER BY wall LIMIT 1");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT wall, (SELECT powered FROM schedule ORDER BY powered LIMIT 1)"
+                                 " FROM schedule ORDER BY wall LIMIT 1");
         int r = query_step(&q);
 
         if (r <= 0)

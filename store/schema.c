@@ -9,14 +9,16 @@
 #include <errno.h>
 
 /* A moment is three columns: wall, powered-on seconds, quality (with 4 for wall_trusted). */
-#define MOMENT(name) \
+#define MOMENT(name)                                                                                                   \
         name "_wall INTEGER NOT NULL, " name "_powered INTEGER NOT NULL, " name "_quality INTEGER NOT NULL, "
 
 /* Adds to a tally's row; makes the row where it is not there yet. */
-#define COUNT(what, value, amount) \
-        "INSERT INTO tally VALUES ('" what "', " value ", " amount ") " \
+#define COUNT(what, value, amount)                                                                                     \
+        "INSERT INTO tally VALUES ('" what "', " value ", " amount ") "                                                \
         "ON CONFLICT (what, value) DO UPDATE SET n = n + excluded.n; "
 
+/* Laid out by hand: a formatter would break the statements up. */
+/* clang-format off */
 static const char first[] =
         /* Facts of the store itself. The audit columns are the chain's two ends. */
         "CREATE TABLE meta ("
@@ -162,6 +164,7 @@ static const char first[] =
         "CREATE TRIGGER custody_removed_counted AFTER DELETE ON custody WHEN old.delivery = 2 BEGIN "
         COUNT("custody-parked-bytes", "0", "-length(old.evidence)")
         "END;";
+/* clang-format on */
 
 const struct migration schema_migrations[STORE_SCHEMA_VERSION] = {
         { .sql = first, .oldest_writer = 1 },

@@ -14,10 +14,10 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
-#define SEAL_FORMAT 1
-#define WRAP_LABEL "gatewayd data key"
-#define CHECK_LABEL "gatewayd key check"
-#define SEAL_LABEL "gatewayd secret"
+#define SEAL_FORMAT    1
+#define WRAP_LABEL     "gatewayd data key"
+#define CHECK_LABEL    "gatewayd key check"
+#define SEAL_LABEL     "gatewayd secret"
 #define NAME_MAX_BYTES 255
 #define ASSOCIATED_MAX (sizeof SEAL_LABEL + 4 + 2 * (2 + NAME_MAX_BYTES) + 1 + 4)
 
@@ -332,8 +332,8 @@ static int count_sealing(struct store *store, struct data_key *key) {
         return query_run(&q);
 }
 
-int seal_put(struct store *store, const struct seal_context *context, struct bytes secret,
-             struct buffer *ret, uint32_t *ret_key) {
+int seal_put(struct store *store, const struct seal_context *context, struct bytes secret, struct buffer *ret,
+             uint32_t *ret_key) {
         struct seal_keys *keys = store->seal.keys;
         uint8_t storage[ASSOCIATED_MAX], *to;
         struct bytes associated;
@@ -372,8 +372,7 @@ static const struct data_key *data_key_find(const struct seal_keys *keys, uint32
         return NULL;
 }
 
-int seal_open(struct store *store, const struct seal_context *context, struct bytes sealed,
-              struct buffer *ret) {
+int seal_open(struct store *store, const struct seal_context *context, struct bytes sealed, struct buffer *ret) {
         const size_t header = 1 + 4;
         uint8_t storage[ASSOCIATED_MAX];
         const struct data_key *key;

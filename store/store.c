@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PATH_BYTES 4096
+#define PATH_BYTES     4096
 #define SMALLEST_BYTES 512 /* the smallest page that SQLite knows */
 
 int store_error(sqlite3 *db, int rc) {
@@ -113,8 +113,8 @@ static int suffixed(char to[PATH_BYTES], const char *path, const char *suffix) {
 }
 
 static int file_problem(const struct store *store, struct problem *problem, int error, const char *what) {
-        return problem_set(problem, CODE_INTERNAL, -error, "store does not open", "%s: %s: %s", store->path,
-                           what, strerror(-error));
+        return problem_set(problem, CODE_INTERNAL, -error, "store does not open", "%s: %s: %s", store->path, what,
+                           strerror(-error));
 }
 
 /* The database file itself cannot carry our lock: closing a descriptor of it would drop SQLite's. */
@@ -318,7 +318,7 @@ static int finish_recovery(struct store *store, const struct store_options *opti
 }
 
 static int open_file(struct store *store, const struct store_options *options, struct problem *problem) {
-        bool exists;
+        bool exists = false;
         int r;
 
         r = take_lock(store, problem);

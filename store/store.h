@@ -89,8 +89,8 @@ int store_has_recovery(struct store *store);
 #define INCARNATION_BYTES 8
 struct store_meta {
         uint8_t incarnation[INCARNATION_BYTES];
-        struct clock clock;           /* as last recorded */
-        uint64_t next_sequence;       /* of receipts; the first is 1 */
+        struct clock clock;            /* as last recorded */
+        uint64_t next_sequence;        /* of receipts; the first is 1 */
         uint8_t last_receipt_hash[32]; /* zeros before the first */
 };
 int store_meta_get(struct store *store, struct store_meta *ret);

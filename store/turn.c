@@ -12,11 +12,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define SQL_BEGIN "BEGIN IMMEDIATE"
-#define SQL_COMMIT "COMMIT"
-#define SQL_ROLLBACK "ROLLBACK"
-#define SQL_SAVEPOINT "SAVEPOINT request"
-#define SQL_RELEASE "RELEASE request"
+#define SQL_BEGIN       "BEGIN IMMEDIATE"
+#define SQL_COMMIT      "COMMIT"
+#define SQL_ROLLBACK    "ROLLBACK"
+#define SQL_SAVEPOINT   "SAVEPOINT request"
+#define SQL_RELEASE     "RELEASE request"
 #define SQL_ROLLBACK_TO "ROLLBACK TO request"
 
 static int run(struct store *store, const char *sql) {

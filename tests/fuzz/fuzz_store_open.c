@@ -35,9 +35,9 @@ static int no_flush(void *userdata, int fd) {
 static const struct store_hooks hooks = { .flush = no_flush };
 
 static int open_store(struct store **ret) {
-        const struct store_options options = {
-                .path = paths[0], .key_encryption_key = BYTES(key, sizeof key), .hooks = &hooks
-        };
+        const struct store_options options = { .path = paths[0],
+                                               .key_encryption_key = BYTES(key, sizeof key),
+                                               .hooks = &hooks };
         struct problem problem = { 0 };
         int r = store_open(&options, ret, &problem);
 
@@ -54,7 +54,9 @@ static void add_rows(struct store *store, int from, int to) {
                 struct device device = { .profile = "sensor", .registered = now };
                 struct credential credential = { .kind = CREDENTIAL_PSK, .generation = 1, .issued = now };
                 struct challenge challenge = { .issued = now, .nonce = { (uint8_t)i } };
-                struct custody custody = { .sequence = (uint64_t)i, .evidence = TEXT("evidence"), .receipt = TEXT("r") };
+                struct custody custody = { .sequence = (uint64_t)i,
+                                           .evidence = TEXT("evidence"),
+                                           .receipt = TEXT("r") };
                 struct event event = { .kind = EVENT_DEVICE_REGISTERED };
                 struct secret secret = { .size = 32 };
                 struct due_time due = { i, i };

@@ -43,8 +43,11 @@ static void an_empty_chain_is_whole(void **state) {
 
 static void a_changed_row_shows_in_every_column(void **state) {
         static const char *const columns[] = {
-                "at_wall = at_wall + 1", "at_powered = at_powered + 1", "at_quality = 1", "kind = 'device-removed'",
-                "device = 'other'", "kid = 'k'", "reason = 'thirds'", "actor = 'uid 1'", "hash = zeroblob(32)",
+                "at_wall = at_wall + 1", "at_powered = at_powered + 1",
+                "at_quality = 1",        "kind = 'device-removed'",
+                "device = 'other'",      "kid = 'k'",
+                "reason = 'thirds'",     "actor = 'uid 1'",
+                "hash = zeroblob(32)",
         };
         struct place *place = *state;
 

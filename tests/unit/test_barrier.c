@@ -18,7 +18,7 @@
 struct steering {
         struct store_hooks hooks;
         _Atomic int flushes, passes[2], in_pass[2];
-        _Atomic int fail_with;      /* errno for the next flush; 0 none */
+        _Atomic int fail_with; /* errno for the next flush; 0 none */
         _Atomic bool stops_flush, stops_passive;
         sem_t arrived, go_on;
         /* What the rule about checkpoints is checked with. */
@@ -511,9 +511,10 @@ static sqlite3_vfs *unix_vfs, pausing_vfs;
 static void (*at_pause)(void);
 static pthread_t never_paused;
 
-#define REAL(file) (((struct paused_file *)(void *)(file))->real)
+#define REAL(file)              (((struct paused_file *)(void *)(file))->real)
 #define CALL(file, method, ...) REAL(file)->pMethods->method(REAL(file), ##__VA_ARGS__)
 
+/* clang-format off */
 static int p_close(sqlite3_file *f) { return CALL(f, xClose); }
 static int p_read(sqlite3_file *f, void *b, int n, sqlite3_int64 o) { return CALL(f, xRead, b, n, o); }
 static int p_write(sqlite3_file *f, const void *b, int n, sqlite3_int64 o) { return CALL(f, xWrite, b, n, o); }
@@ -531,6 +532,7 @@ static int p_shm_lock(sqlite3_file *f, int o, int n, int l) { return CALL(f, xSh
 static void p_shm_barrier(sqlite3_file *f) { CALL(f, xShmBarrier); }
 static int p_shm_unmap(sqlite3_file *f, int d) { return CALL(f, xShmUnmap, d); }
 static int p_fetch(sqlite3_file *f, sqlite3_int64 o, int n, void **p) { return CALL(f, xFetch, o, n, p); }
+/* clang-format on */
 
 static int p_unfetch(sqlite3_file *f, sqlite3_int64 o, void *p) {
         if (!p && at_pause && !pthread_equal(pthread_self(), never_paused))
@@ -539,10 +541,11 @@ static int p_unfetch(sqlite3_file *f, sqlite3_int64 o, void *p) {
 }
 
 static int p_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *ret_flags) {
-        static const sqlite3_io_methods methods = {
-                3, p_close, p_read, p_write, p_truncate, p_sync, p_size, p_lock, p_unlock, p_reserved, p_control,
-                p_sector, p_device, p_shm_map, p_shm_lock, p_shm_barrier, p_shm_unmap, p_fetch, p_unfetch
-        };
+        static const sqlite3_io_methods methods = { 3,           p_close,    p_read,     p_write,
+                                                    p_truncate,  p_sync,     p_size,     p_lock,
+                                                    p_unlock,    p_reserved, p_control,  p_sector,
+                                                    p_device,    p_shm_map,  p_shm_lock, p_shm_barrier,
+                                                    p_shm_unmap, p_fetch,    p_unfetch };
         struct paused_file *file = (struct paused_file *)(void *)f;
         int rc;
 
@@ -643,8 +646,9 @@ static sqlite3 *raw_open(const char *path) {
         sqlite3 *db;
 
         assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-        sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0;"
-                         "PRAGMA cache_size = 5; SELECT count(*) FROM sqlite_schema",
+        sqlite3_exec(db,
+                     "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0;"
+                     "PRAGMA cache_size = 5; SELECT count(*) FROM sqlite_schema",
                      NULL, NULL, NULL);
         return db;
 }
@@ -668,9 +672,11 @@ static void tell_whether_this_sqlite_needs_the_rule(void **state) {
         pausing_on();
         writer = raw_open(place->path);
         checkpointer = raw_open(place->path);
-        sqlite3_exec(writer, "CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB); CREATE INDEX i ON t (b)", NULL, NULL, NULL);
-        sqlite3_exec(writer, "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 400)"
-                             " INSERT INTO t SELECT x, randomblob(500) FROM n",
+        sqlite3_exec(writer, "CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB); CREATE INDEX i ON t (b)", NULL, NULL,
+                     NULL);
+        sqlite3_exec(writer,
+                     "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 400)"
+                     " INSERT INTO t SELECT x, randomblob(500) FROM n",
                      NULL, NULL, NULL);
         sqlite3_wal_checkpoint_v2(writer, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         at_pause = stop_here;

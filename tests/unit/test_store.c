@@ -160,8 +160,12 @@ static void a_store_has_an_incarnation_of_its_own_for_ever(void **state) {
 static void the_clock_is_recorded(void **state) {
         struct place *place = *state;
         const struct clock clock = {
-                .floor = 1700000000, .powered_sec = 77, .boottime_sec = 5, .was_synchronized = true,
-                .boot_id = "0123456789abcdef0123456789abcdef0123", .hold_until_powered = 99,
+                .floor = 1700000000,
+                .powered_sec = 77,
+                .boottime_sec = 5,
+                .was_synchronized = true,
+                .boot_id = "0123456789abcdef0123456789abcdef0123",
+                .hold_until_powered = 99,
         };
         struct store_meta meta;
 

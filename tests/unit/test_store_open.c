@@ -430,8 +430,8 @@ static void a_migration_adds_and_tells_who_may_still_write(void **state) {
         assert_int_equal(value, 3);
         assert_int_equal(connection_number(place->store->db, "SELECT oldest_writer FROM meta", &value), 0);
         assert_int_equal(value, 2);
-        assert_int_equal(connection_number(place->store->db, "SELECT count(*) FROM device WHERE colour IS NULL", &value),
-                         0);
+        assert_int_equal(
+                connection_number(place->store->db, "SELECT count(*) FROM device WHERE colour IS NULL", &value), 0);
         assert_int_equal(value, 1);
         assert_int_equal(schema_apply(place->store->db, migrations, 3), 0); /* nothing left to do */
 }

@@ -20,8 +20,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define SECTOR 512
-#define NAMES_MAX 16
+#define SECTOR       512
+#define NAMES_MAX    16
 #define CUTS_PER_RUN 6
 
 /* ---- the simulated disk ---- */
@@ -50,17 +50,17 @@ static struct {
         bool is_on;
         char folder[64];
         pthread_mutex_t lock;
-        struct names_table now;          /* as the running process sees it */
-        struct names_table *after;       /* after each change that is not durable yet */
+        struct names_table now;    /* as the running process sees it */
+        struct names_table *after; /* after each change that is not durable yet */
         struct names_table durable;
         size_t after_count;
         struct file *file_of_fd[1024];
         bool is_folder_fd[1024];
         uint32_t seed;
-        int until_cut;                   /* operations */
+        int until_cut; /* operations */
         int cuts;
         char image_folder[64];
-        _Atomic uint64_t acknowledged;   /* turns that were told to somebody */
+        _Atomic uint64_t acknowledged; /* turns that were told to somebody */
 } disk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static uint32_t random_below(uint32_t below) {
@@ -274,16 +274,16 @@ static int open_tracked(const char *path, int flags, mode_t mode) {
         return fd;
 }
 
-#define OPEN(function)                                                        \
-        int function(const char *path, int flags, ...) {                      \
-                va_list arguments;                                            \
-                mode_t mode = 0;                                              \
-                if (flags & O_CREAT) {                                        \
-                        va_start(arguments, flags);                           \
-                        mode = (mode_t)va_arg(arguments, unsigned);           \
-                        va_end(arguments);                                    \
-                }                                                             \
-                return open_tracked(path, flags, mode);                       \
+#define OPEN(function)                                                                                                 \
+        int function(const char *path, int flags, ...) {                                                               \
+                va_list arguments;                                                                                     \
+                mode_t mode = 0;                                                                                       \
+                if (flags & O_CREAT) {                                                                                 \
+                        va_start(arguments, flags);                                                                    \
+                        mode = (mode_t)va_arg(arguments, unsigned);                                                    \
+                        va_end(arguments);                                                                             \
+                }                                                                                                      \
+                return open_tracked(path, flags, mode);                                                                \
         }
 OPEN(open)
 OPEN(open64)

@@ -521,8 +521,13 @@ static void challenges_go_by_powered_age(void **state) {
 
 static void take(struct store *store, uint64_t sequence, const char *evidence) {
         struct custody custody = {
-                .sequence = sequence, .device = "d", .received = at((int64_t)sequence), .content_format = 263,
-                .tier = TIER_AFFIRMING, .receipt = TEXT("receipt"), .evidence = bytes_of(evidence),
+                .sequence = sequence,
+                .device = "d",
+                .received = at((int64_t)sequence),
+                .content_format = 263,
+                .tier = TIER_AFFIRMING,
+                .receipt = TEXT("receipt"),
+                .evidence = bytes_of(evidence),
         };
         uint8_t hash[32];
 
@@ -546,9 +551,8 @@ struct records {
 static int record_it(void *userdata, const struct custody *custody) {
         struct records *records = userdata;
 
-        records->list[records->count++] = (struct record){
-                custody->sequence, custody->delivery, custody->receipt.size, custody->evidence.size, *custody
-        };
+        records->list[records->count++] = (struct record){ custody->sequence, custody->delivery, custody->receipt.size,
+                                                           custody->evidence.size, *custody };
         return records->count == records->stop_after ? 7 : 0;
 }
 
