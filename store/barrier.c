@@ -107,6 +107,8 @@ static void flush_and_publish(struct barrier *b) {
                 fail(b, r);
                 return;
         }
+        if (atomic_load(&b->error) < 0)
+                return; /* core's commit has met the same disk meanwhile */
         atomic_store(&b->published, turn);
         wake_core(b);
 }
@@ -351,6 +353,13 @@ void barrier_committed(struct barrier *b, uint64_t turn, int frames) {
         s->wal_bytes = WAL_HEADER_BYTES + (uint64_t)frames * b->frame_bytes;
         if (s->wal_bytes > s->wal_bytes_most)
                 s->wal_bytes_most = s->wal_bytes;
+        pthread_cond_signal(&b->work);
+        pthread_mutex_unlock(&b->lock);
+}
+
+void barrier_failed(struct barrier *b, int error) {
+        pthread_mutex_lock(&b->lock);
+        fail(b, error);
         pthread_cond_signal(&b->work);
         pthread_mutex_unlock(&b->lock);
 }

@@ -89,6 +89,8 @@ void barrier_turn_ends(struct barrier *barrier);
 void barrier_commit_begins(struct barrier *barrier);
 /* The commit is in the WAL, which now has `frames` frames. */
 void barrier_committed(struct barrier *barrier, uint64_t turn, int frames);
+/* The commit met a disk that fails: as a failed flush. */
+void barrier_failed(struct barrier *barrier, int error);
 /* The disk is full: a checkpoint lets the WAL's own space be used again. */
 void barrier_disk_full(struct barrier *barrier);
 int barrier_event_fd(const struct barrier *barrier);

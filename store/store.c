@@ -29,6 +29,9 @@ int store_error(sqlite3 *db, int rc) {
         case SQLITE_CONSTRAINT_UNIQUE:
         case SQLITE_CONSTRAINT_ROWID:
                 return -EEXIST;
+        case SQLITE_IOERR_FSYNC: /* whatever the reason: what was to be synced may be lost */
+        case SQLITE_IOERR_DIR_FSYNC:
+                return -EIO;
         case SQLITE_IOERR_SHMSIZE: /* the index of the -wal could not grow */
                 return -ENOSPC;
         case SQLITE_IOERR_NOMEM:

@@ -95,6 +95,8 @@ static int commit_changes(struct store *store) {
         r = run(store, SQL_COMMIT);
         if (r == 0)
                 barrier_committed(store->barrier, store->turn + 1, store->frames);
+        else if (r == -EIO)
+                barrier_failed(store->barrier, r); /* SQLite syncs a new -wal's header by itself */
         return r;
 }
 

@@ -510,6 +510,7 @@ struct paused_file {
 static sqlite3_vfs *unix_vfs, pausing_vfs;
 static void (*at_pause)(void);
 static pthread_t never_paused;
+static _Atomic bool syncs_fail_on_core, syncs_fail_on_the_thread;
 
 #define REAL(file)              (((struct paused_file *)(void *)(file))->real)
 #define CALL(file, method, ...) REAL(file)->pMethods->method(REAL(file), ##__VA_ARGS__)
@@ -519,7 +520,6 @@ static int p_close(sqlite3_file *f) { return CALL(f, xClose); }
 static int p_read(sqlite3_file *f, void *b, int n, sqlite3_int64 o) { return CALL(f, xRead, b, n, o); }
 static int p_write(sqlite3_file *f, const void *b, int n, sqlite3_int64 o) { return CALL(f, xWrite, b, n, o); }
 static int p_truncate(sqlite3_file *f, sqlite3_int64 n) { return CALL(f, xTruncate, n); }
-static int p_sync(sqlite3_file *f, int flags) { return CALL(f, xSync, flags); }
 static int p_size(sqlite3_file *f, sqlite3_int64 *n) { return CALL(f, xFileSize, n); }
 static int p_lock(sqlite3_file *f, int l) { return CALL(f, xLock, l); }
 static int p_unlock(sqlite3_file *f, int l) { return CALL(f, xUnlock, l); }
@@ -533,6 +533,12 @@ static void p_shm_barrier(sqlite3_file *f) { CALL(f, xShmBarrier); }
 static int p_shm_unmap(sqlite3_file *f, int d) { return CALL(f, xShmUnmap, d); }
 static int p_fetch(sqlite3_file *f, sqlite3_int64 o, int n, void **p) { return CALL(f, xFetch, o, n, p); }
 /* clang-format on */
+
+static int p_sync(sqlite3_file *f, int flags) {
+        bool is_core = pthread_equal(pthread_self(), never_paused);
+
+        return (is_core ? syncs_fail_on_core : syncs_fail_on_the_thread) ? SQLITE_IOERR_FSYNC : CALL(f, xSync, flags);
+}
 
 static int p_unfetch(sqlite3_file *f, sqlite3_int64 o, void *p) {
         if (!p && at_pause && !pthread_equal(pthread_self(), never_paused))
@@ -640,6 +646,69 @@ static void a_pause_between_the_checkpoints_two_reads_corrupts_nothing(void **st
         sem_destroy(&pause_over);
 }
 
+/* ---- syncs that are SQLite's own ---- */
+
+static void a_failed_fsync_inside_a_checkpoint_is_the_end_too(void **state) {
+        struct steering *s = steering_new(*state);
+        struct device device = device_of("late");
+        struct store *store;
+        int r = 0;
+
+        pausing_on();
+        store = steered(s, SHORT);
+        syncs_fail_on_the_thread = true;
+        for (int i = 0; r == 0 && i < 1000; i++) {
+                char id[24];
+
+                snprintf(id, sizeof id, "device-%d", i);
+                device = device_of(id);
+                r = device_insert(store, &device);
+                if (r == 0)
+                        r = store_commit(store, NULL);
+        }
+        assert_int_equal(r, -EIO);
+        assert_int_equal(store_barrier_error(store), -EIO);
+        syncs_fail_on_the_thread = false;
+        assert_int_equal(store_begin(store), -EIO);
+        s->place->store = store_close(store);
+        pausing_off();
+        steering_free(s);
+}
+
+static void a_failed_fsync_of_a_new_wals_header_is_the_end_too(void **state) {
+        struct steering *s = steering_new(*state);
+        struct store_statistics statistics;
+        struct device device = device_of("late");
+        struct store *store;
+
+        pausing_on();
+        store = steered(s, SHORT);
+        for (int i = 0; i < 1000; i++) {
+                request(store, i);
+                assert_int_equal(store_barrier_wait(store, commit(store)), 0);
+                store_statistics(store, &statistics);
+                if (statistics.restarts > 0)
+                        break;
+        }
+        assert_true(statistics.restarts > 0);
+        syncs_fail_on_core = true;
+        for (int i = 0; store_barrier_error(store) == 0 && i < 1000; i++) {
+                char id[24];
+
+                snprintf(id, sizeof id, "later-%d", i);
+                device = device_of(id);
+                if (device_insert(store, &device) == 0)
+                        (void)store_commit(store, NULL);
+        }
+        assert_int_equal(store_barrier_error(store), -EIO);
+        assert_true(is_readable(store_barrier_fd(store)));
+        syncs_fail_on_core = false;
+        assert_int_equal(store_commit(store, NULL), -EIO);
+        s->place->store = store_close(store);
+        pausing_off();
+        steering_free(s);
+}
+
 /* ---- and what the same pause does without the rule ---- */
 
 static sqlite3 *raw_open(const char *path) {
@@ -726,6 +795,8 @@ int main(void) {
                 IN_A_FOLDER(the_wal_stays_bounded_even_when_core_is_faster_than_the_disk),
                 IN_A_FOLDER(every_other_thread_leaves_signals_to_core),
                 IN_A_FOLDER(a_pause_between_the_checkpoints_two_reads_corrupts_nothing),
+                IN_A_FOLDER(a_failed_fsync_inside_a_checkpoint_is_the_end_too),
+                IN_A_FOLDER(a_failed_fsync_of_a_new_wals_header_is_the_end_too),
                 IN_A_FOLDER(tell_whether_this_sqlite_needs_the_rule),
         };
 
