@@ -46,6 +46,12 @@ static void backend_status(void *userdata, struct control_status *ret) {
         memcpy(ret->uplink_reason, core->uplink_reason, sizeof ret->uplink_reason);
 }
 
+static void backend_pulse(void *userdata) {
+        struct core *core = userdata;
+
+        role_tell(&core->process, FRAME_PONG, BYTES(NULL, 0));
+}
+
 static int backend_relay_now(void *userdata) {
         struct core *core = userdata;
         int r;
@@ -74,6 +80,7 @@ int core_control_attach(struct core *core, struct problem *problem) {
                 .commit_then = backend_commit_then,
                 .rollback = backend_rollback,
                 .status = backend_status,
+                .pulse = backend_pulse,
                 .relay_now = backend_relay_now,
                 .status_line = backend_status_line,
                 .event = backend_event,

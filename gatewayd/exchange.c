@@ -48,17 +48,9 @@ static int find_entry(const struct request *request, const struct exchange_entry
 }
 
 /* The first operational key was confirmed and its grace is over: the factory key has had its time. */
-static int factory_is_spent(struct turn *turn, const struct identity *from, bool *ret) {
-        struct credential list[CREDENTIALS_MAX];
-        ssize_t n = credential_list(turn->store, from->device.id, list, ELEMENTS(list));
-
-        if (n < 0)
-                return (int)n;
-        *ret = false;
-        for (ssize_t i = 0; i < n; i++)
-                if (list[i].kind == CREDENTIAL_FACTORY)
-                        *ret = list[i].state != KEY_ACTIVE && list[i].state != KEY_RETIRING;
-        return 0;
+static bool factory_is_spent(const struct credential *credential) {
+        return credential->kind == CREDENTIAL_FACTORY && credential->state != KEY_ACTIVE &&
+               credential->state != KEY_RETIRING;
 }
 
 int exchange_authorise(struct turn *turn, const struct request *request, const struct exchange_entry **ret,
@@ -67,15 +59,13 @@ int exchange_authorise(struct turn *turn, const struct request *request, const s
                 .device = &request->from->device,
                 .credential = &request->from->credential,
                 .profile = request->from->profile,
+                .factory_spent = factory_is_spent(&request->from->credential),
         };
         int r;
 
         r = find_entry(request, ret, problem);
         if (r < 0)
                 return r;
-        r = factory_is_spent(turn, request->from, &view.factory_spent);
-        if (r < 0)
-                return problem_set(problem, CODE_INTERNAL, -r, "store", "the store could not be read");
         return lifecycle_allows(&view, (*ret)->resource, request->method, &turn->now, problem);
 }
 

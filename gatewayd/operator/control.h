@@ -40,6 +40,8 @@ struct control_backend {
         /* Drops the turn and what it wanted to say. */
         void (*rollback)(void *userdata);
         void (*status)(void *userdata, struct control_status *ret);
+        /* A long method says that it is alive, or core would be taken for hung. NULL: nobody asks. */
+        void (*pulse)(void *userdata);
         /* North tries now, without waiting for its back-off. 0, or -ENOTCONN where there is no north. */
         int (*relay_now)(void *userdata);
         /* A line for the service manager, now and then. NULL: nobody wants it. */

@@ -62,14 +62,22 @@ static void keep_warning(struct registering *registering, const char *text) {
         warnings->lines = lines;
 }
 
+/* All of a file is one turn, and a large one takes seconds on a small gateway. */
+#define PULSE_ROWS 100
+
 /* Adds all of them, or names every one that cannot be added. */
 static int add_all(struct registering *registering, const struct import *import) {
+        const struct control_backend *backend = registering->call->backend;
         int first = 0;
 
         for (size_t i = 0; i < import->count; i++) {
                 struct problem problem = { 0 };
                 char warning[256] = "";
-                int r = registry_add(registering->call->turn, &import->rows[i], warning, &problem);
+                int r;
+
+                if (i % PULSE_ROWS == PULSE_ROWS - 1 && backend->pulse)
+                        backend->pulse(backend->userdata);
+                r = registry_add(registering->call->turn, &import->rows[i], warning, &problem);
 
                 if (r >= 0) {
                         registering->added++;
