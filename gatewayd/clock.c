@@ -44,6 +44,7 @@ struct moment clock_advance(struct clock *clock, const struct clock_reading *rea
         int64_t passed = powered_since(clock, reading);
         int64_t outran;
         struct moment now;
+        bool is_behind;
 
         clock->powered_sec += passed;
         clock->boottime_sec = reading->boottime_sec;
@@ -63,10 +64,13 @@ struct moment clock_advance(struct clock *clock, const struct clock_reading *rea
         else if (clock->hold_until_powered != 0 && clock->powered_sec >= clock->hold_until_powered)
                 clock->hold_until_powered = 0;
 
+        /* A floor that a wrong clock once lifted far above is not what the machine is synchronized to. */
+        is_behind = reading->wall + CLOCK_JUMP_SEC < clock->floor;
         now = (struct moment){
                 .wall = clock->floor,
                 .powered_sec = clock->powered_sec,
-                .quality = reading->is_synchronized ? CLOCK_SYNCHRONIZED :
+                .quality = is_behind ? CLOCK_UNKNOWN :
+                           reading->is_synchronized ? CLOCK_SYNCHRONIZED :
                            clock->was_synchronized  ? CLOCK_HELD :
                                                       CLOCK_UNKNOWN,
         };

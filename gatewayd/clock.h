@@ -11,7 +11,7 @@
 #include "gatewayd/bytes.h"
 
 enum clock_quality {
-        CLOCK_UNKNOWN = 0,      /* ratchet only: true time is later or equal */
+        CLOCK_UNKNOWN = 0,      /* ratchet only: true time is later or equal, or a wrong clock lifted it */
         CLOCK_HELD = 1,         /* was synchronized since boot */
         CLOCK_SYNCHRONIZED = 2, /* the kernel says so (adjtimex) */
 };

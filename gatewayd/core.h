@@ -56,6 +56,7 @@ struct core {
         uint64_t north_sent;     /* the highest sequence sent to this north */
         uint64_t north_open;     /* how many of them are not acknowledged */
         uint64_t north_parked;   /* receipts of parked records sent to this north */
+        bool is_north_unheard;   /* a turn with its acknowledgements was dropped */
         struct message_uplink uplink;
         char uplink_reason[160];
         bool is_uplink_known;
@@ -109,6 +110,8 @@ int core_north_attach(struct core *core, int link);
 void core_north_detach(struct core *core);
 /* Sends waiting records as far as the window allows; only what has passed the barrier. */
 void core_north_feed(struct core *core);
+/* What north said in a turn that was dropped it must be asked again, now that the store takes it. */
+void core_north_again(struct core *core);
 
 /* core_control.c */
 int core_control_attach(struct core *core, struct problem *problem);

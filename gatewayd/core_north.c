@@ -121,6 +121,8 @@ static int on_north(void *userdata, struct frame *frame) {
         struct core *core = userdata;
         int r;
 
+        if (frame_refuse_descriptors(frame) < 0)
+                return -EBADMSG;
         if (!core->is_turn_open)
                 core_begin(core, "upstream");
         switch (frame->type) {
@@ -146,8 +148,20 @@ static int on_north(void *userdata, struct frame *frame) {
 static void after_north(void *userdata) {
         struct core *core = userdata;
 
-        (void)core_end(core); /* a turn that failed is dealt with there; its records stay waiting */
+        if (core_end(core) < 0) /* dealt with there; its records stay waiting */
+                core->is_north_unheard = true;
         core_north_feed(core);
+}
+
+void core_north_again(struct core *core) {
+        if (!core->is_north_unheard)
+                return;
+        /* All that waits is sent once more: north knows those it still has by their sequence, and the upstream
+         * those it was given twice. */
+        core->is_north_unheard = false;
+        core->north_sent = 0;
+        core->north_open = 0;
+        core->north_parked = 0;
 }
 
 static void on_gone(void *userdata, int error) {
@@ -163,6 +177,7 @@ void core_north_detach(struct core *core) {
         core->north_sent = 0;
         core->north_open = 0;
         core->north_parked = 0;
+        core->is_north_unheard = false;
         core->is_uplink_known = false;
 }
 

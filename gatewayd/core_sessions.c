@@ -158,19 +158,24 @@ void session_remember(struct session *session, uint16_t message_id, struct bytes
 }
 
 struct forgetting {
+        struct session_table *table;
         uint64_t attempt;
 };
 
 static void forget_one(void *userdata, struct session *session) {
         const struct forgetting *what = userdata;
 
+        if (session->attempt == what->attempt) {
+                session_remove(what->table, session->handle);
+                return;
+        }
         for (size_t i = 0; session->remembered && i < REMEMBERED_MAX; i++)
                 if (session->remembered[i].attempt == what->attempt)
                         session->remembered[i].at_usec = 0;
 }
 
 void session_forget_attempt(struct session_table *table, uint64_t attempt) {
-        struct forgetting what = { .attempt = attempt };
+        struct forgetting what = { .table = table, .attempt = attempt };
 
         session_each(table, NULL, forget_one, &what);
 }

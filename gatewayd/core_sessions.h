@@ -30,6 +30,7 @@ struct session {
         char peer[64];
         bool has_forward_secrecy;
         struct moment connected;
+        uint64_t attempt; /* of the turn that took its proof */
         unsigned observes;
         struct remembered *remembered; /* a ring of REMEMBERED_MAX, made at the first POST */
         size_t remembered_next;
@@ -62,5 +63,6 @@ struct remembered *session_recall(struct session *session, uint16_t message_id, 
 /* Remembers a copy of the answer in place of the oldest. */
 void session_remember(struct session *session, uint16_t message_id, struct bytes token, uint64_t now_usec,
                       uint64_t attempt, const struct reply *reply);
-/* Forgets what was answered in the turn that failed to commit. */
+/* Forgets what was answered in the turn that failed to commit, and the sessions whose proof it took: their
+ * next request evicts them, and the next handshake proves the key again. */
 void session_forget_attempt(struct session_table *table, uint64_t attempt);

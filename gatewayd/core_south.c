@@ -11,6 +11,8 @@
 /* How many frames of the exchange link one turn takes together at most. */
 #define EXCHANGE_BURST 128
 #define LOOKUP_QUEUE_BYTES (1u << 20)
+/* How much may wait for the barrier: a disk that hangs must not fill the memory. */
+#define OUTPUTS_MAX 65536
 #define EXCHANGE_QUEUE_BYTES (16u << 20)
 
 static void event_from_peer(struct core *core, enum event_kind kind, struct bytes identity, struct bytes peer,
@@ -39,11 +41,11 @@ static int on_lookup(void *userdata, struct frame *frame) {
         char reason[160] = "";
         int r;
 
-        if (frame->type != FRAME_PSK || message_read_psk(frame->body, &question) < 0)
+        if (frame_refuse_descriptors(frame) < 0 || frame->type != FRAME_PSK ||
+            message_read_psk(frame->body, &question) < 0)
                 return -EBADMSG;
         turn = core_begin(core, "device");
         r = identity_key(turn, question.identity, question.has_forward_secrecy, &credential, &answer.key, reason);
-        (void)core_end(core); /* nothing was changed; events about it may have been written down */
         answer.question = question.question;
         answer.is_found = r >= 0;
         if (r < 0) {
@@ -52,7 +54,10 @@ static int on_lookup(void *userdata, struct frame *frame) {
         }
         message_write_psk_answer(&answer, &body);
         secret_wipe(&answer.key);
-        return link_send(core->lookup.link, FRAME_PSK_ANSWER, buffer_bytes(&body), LINK_NEVER_DROP);
+        r = link_send(core->lookup.link, FRAME_PSK_ANSWER, buffer_bytes(&body), LINK_NEVER_DROP);
+        link_watch_flush(core->lookup.watch); /* a handshake waits: before whatever else may go now */
+        (void)core_end(core);                 /* nothing was changed */
+        return r;
 }
 
 /* ---- sessions ---- */
@@ -106,6 +111,7 @@ static int on_connected(struct core *core, struct frame *frame) {
         (void)bytes_to_text(m.peer, session->peer, sizeof session->peer); /* bounded by the reader */
         session->has_forward_secrecy = m.has_forward_secrecy;
         session->connected = core->turn.now;
+        session->attempt = core->attempt;
         return 0;
 }
 
@@ -222,7 +228,7 @@ static void answer(struct core *core, struct session *session, const struct mess
                 buffer_free(&reply.payload);
                 return;
         }
-        before = session_recall(session, m->message_id, m->token, now);
+        before = m->method == CODE_GET ? NULL : session_recall(session, m->message_id, m->token, now);
         if (before) {
                 send_reply(core, m, request->from->profile, &before->reply);
                 return;
@@ -238,6 +244,25 @@ static void answer(struct core *core, struct session *session, const struct mess
         buffer_free(&reply.payload);
 }
 
+/* Says nothing of the store, so it waits for no barrier. */
+static int turn_away(struct core *core, const struct message_request *m) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        int r;
+
+        message_write_reply(
+                &(struct message_reply){
+                        .session = m->session,
+                        .exchange = m->exchange,
+                        .code = CODE_UNAVAILABLE,
+                        .content_format = FORMAT_NONE,
+                        .max_age_sec = 10,
+                        .block_size = 512,
+                },
+                &body);
+        r = link_send(core->exchange.link, FRAME_REPLY, buffer_bytes(&body), LINK_MAY_REFUSE);
+        return r == -ENOBUFS ? 0 : r; /* the device sends it again */
+}
+
 static int on_request(struct core *core, struct frame *frame) {
         struct message_request m;
         struct identity identity;
@@ -245,6 +270,8 @@ static int on_request(struct core *core, struct frame *frame) {
 
         if (message_read_request(frame->body, &m) < 0)
                 return -EBADMSG;
+        if (core->outputs.count >= OUTPUTS_MAX)
+                return turn_away(core, &m);
         session = session_find(core->sessions, m.session);
         if (!session) {
                 evict_handle(core, m.session);
@@ -269,6 +296,8 @@ static int on_request(struct core *core, struct frame *frame) {
 static int on_exchange(void *userdata, struct frame *frame) {
         struct core *core = userdata;
 
+        if (frame_refuse_descriptors(frame) < 0)
+                return -EBADMSG;
         if (!core->is_turn_open)
                 core_begin(core, "device");
         switch (frame->type) {

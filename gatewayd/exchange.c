@@ -119,8 +119,8 @@ static bool attribute_matches(const char *link, struct bytes name, struct bytes 
                 const char *value;
                 size_t size;
 
-                if (strncmp(p, (const char *)name.data, name.size) != 0 || p[name.size] != '=')
-                        continue;
+                if (!bytes_equal(BYTES(p, strcspn(p, "=;")), name) || p[name.size] != '=')
+                        continue; /* the name may be any bytes, of any length */
                 value = p + name.size + 1;
                 if (*value != '"')
                         return word_matches(BYTES(value, strcspn(value, ";")), wanted);

@@ -114,8 +114,10 @@ static int enqueue(struct link *link, uint8_t type, struct bytes body, const int
                 int copy = fcntl(descriptors[i], F_DUPFD_CLOEXEC, 3);
 
                 if (copy < 0) {
+                        int error = -errno;
+
                         packet_free(packet);
-                        return -errno;
+                        return error;
                 }
                 packet->descriptors[packet->descriptor_count++] = copy;
         }
@@ -249,6 +251,25 @@ static void take_descriptors(struct msghdr *message, struct frame *frame) {
         }
 }
 
+int frame_refuse_descriptors(struct frame *frame) {
+        int r = frame->descriptor_count > 0 ? -EBADMSG : 0;
+
+        for (size_t i = 0; i < frame->descriptor_count; i++)
+                close(frame->descriptors[i]);
+        frame->descriptor_count = 0;
+        return r;
+}
+
+/* What was received and is not handed on: its descriptors are here all the same. */
+static void discard(struct mmsghdr *messages, int count) {
+        for (int i = 0; i < count; i++) {
+                struct frame frame = { 0 };
+
+                take_descriptors(&messages[i].msg_hdr, &frame);
+                (void)frame_refuse_descriptors(&frame);
+        }
+}
+
 static int deliver(struct link *link, struct mmsghdr *message, link_handler handler, void *userdata) {
         struct iovec *vector = message->msg_hdr.msg_iov;
         struct frame frame;
@@ -262,8 +283,7 @@ static int deliver(struct link *link, struct mmsghdr *message, link_handler hand
                 link->statistics.received++;
                 return handler(userdata, &frame);
         }
-        for (size_t i = 0; i < frame.descriptor_count; i++)
-                close(frame.descriptors[i]);
+        (void)frame_refuse_descriptors(&frame);
         return r;
 }
 
@@ -288,16 +308,22 @@ int link_receive(struct link *link, size_t limit, link_handler handler, void *us
                 got = recvmmsg(link->fd, messages, want, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL);
                 if (got < 0 && (errno == EAGAIN || errno == EINTR))
                         break;
-                if (got < 0 || (got > 0 && messages[0].msg_len == 0))
+                if (got < 0 || (got > 0 && messages[0].msg_len == 0)) {
+                        discard(messages, got);
                         return taken > 0 ? taken : -EPIPE;
+                }
                 for (int i = 0; i < got; i++) {
                         int r;
 
-                        if (messages[i].msg_len == 0)
+                        if (messages[i].msg_len == 0) {
+                                discard(messages + i, got - i);
                                 return taken; /* the end of file is found again next time */
+                        }
                         r = deliver(link, &messages[i], handler, userdata);
-                        if (r < 0)
+                        if (r < 0) {
+                                discard(messages + i + 1, got - i - 1);
                                 return r;
+                        }
                         taken++;
                 }
                 if (got < (int)want)

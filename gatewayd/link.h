@@ -56,6 +56,9 @@ struct frame {
         size_t descriptor_count;
 };
 
+/* Closes the descriptors of a frame; 0 where there were none, else -EBADMSG: for handlers that expect none. */
+int frame_refuse_descriptors(struct frame *frame);
+
 /* Returns 0, or a negative errno which ends the reading and breaks the link. */
 typedef int (*link_handler)(void *userdata, struct frame *frame);
 

@@ -84,8 +84,13 @@ static int open_bound(const union address *address) {
         return fd;
 }
 
+static bool is_fallback_needed(int fd, const union address *address) {
+        return fd == -EAFNOSUPPORT && address->any.sa_family == AF_INET6 &&
+               IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr);
+}
+
 int listen_take(const char *text, struct problem *problem) {
-        union address address;
+        union address address, v4;
         int fd;
 
         if (parse(text, &address) < 0)
@@ -93,12 +98,14 @@ int listen_take(const char *text, struct problem *problem) {
         fd = service_descriptor_take(STORED_NAME);
         if (fd >= 0 && is_bound_to(fd, &address))
                 return fd;
-        if (fd >= 0)
+        if (fd >= 0) {
                 close(fd);
+                /* The service manager's copy holds the old address, which may be in the way of the new one. */
+                (void)service_descriptor_forget(STORED_NAME);
+        }
         fd = open_bound(&address);
-        if (fd == -EAFNOSUPPORT && address.any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address.in6.sin6_addr)) {
-                const union address v4 = { .in = { .sin_family = AF_INET, .sin_port = address.in6.sin6_port } };
-
+        if (is_fallback_needed(fd, &address)) {
+                v4 = (union address){ .in = { .sin_family = AF_INET, .sin_port = address.in6.sin6_port } };
                 fd = open_bound(&v4);
         }
         if (fd < 0)

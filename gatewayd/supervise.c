@@ -163,6 +163,8 @@ static int watch_role(struct supervised *r, int link) {
         int error;
 
         error = link_new(link, 1 << 20, &r->link);
+        if (error < 0)
+                close(link);
         if (error >= 0)
                 error = link_watch_new(event, r->link, &options, &r->watch);
         if (error >= 0)
@@ -171,6 +173,7 @@ static int watch_role(struct supervised *r, int link) {
 }
 
 static void schedule_start(struct supervised *r);
+static void forget_role(struct supervised *r);
 
 static int start_role(struct supervised *r) {
         struct supervisor *s = r->supervisor;
@@ -203,7 +206,11 @@ static void start_or_retry(struct supervised *r) {
         journal_line(3, "supervisor: %s cannot be started: %s", role_name(r->role), strerror(-error));
         if (r->pid > 0)
                 kill(r->pid, SIGKILL);
-        else
+        if (r->pid > 0 && !r->child) { /* nobody will tell of its end */
+                (void)waitpid(r->pid, NULL, 0);
+                forget_role(r);
+        }
+        if (r->pid == 0)
                 schedule_start(r);
 }
 
@@ -342,6 +349,8 @@ static bool all_ready(const struct supervisor *s) {
 static void on_ready(struct supervised *r) {
         struct supervisor *s = r->supervisor;
 
+        if (s->is_stopping)
+                return; /* it was told to end while it set up: nobody is started for it any more */
         r->is_ready = true;
         tell(EVENT_ROLE_STARTED, 1, "%s", role_name(r->role));
         if (r->role == ROLE_CORE && s->offered)
@@ -381,15 +390,19 @@ static void offer_none(struct supervisor *s) {
 static void reload(struct supervisor *s) {
         struct config_problems problems = { 0 };
 
+        if (s->is_stopping)
+                return;
         s->is_reload_wanted = s->offered != NULL;
         if (s->offered)
                 return; /* when core has answered about the one before */
-        (void)service_reloading();
+        if (s->is_told_ready)
+                (void)service_reloading();
         if (config_load_snapshot(s->config_path, &s->offered_fd, &s->offered, &problems) < 0) {
                 for (size_t i = 0; i < problems.count; i++)
                         journal_line(3, "%s", problems.lines[i]);
                 tell(EVENT_CONFIG_REFUSED, 1, "%s", problems.count > 0 ? problems.lines[0] : s->config_path);
-                (void)service_ready("serving devices");
+                if (s->is_told_ready)
+                        (void)service_ready("serving devices");
         } else if (needs_all_anew(s->config, s->offered)) {
                 tell(EVENT_CONFIG_REFUSED, 1, "store, control or sandbox changed: restart the service for that");
                 offer_none(s);
@@ -416,7 +429,8 @@ static void reloaded(struct supervisor *s, bool is_taken) {
                 send_to(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
         }
         offer_none(s);
-        (void)service_ready("serving devices");
+        if (s->is_told_ready)
+                (void)service_ready("serving devices");
         if (s->is_reload_wanted)
                 reload(s);
 }
@@ -467,7 +481,10 @@ static int on_heartbeat(sd_event_source *source, uint64_t usec, void *userdata) 
 
         for (enum role role = ROLE_CORE; role <= ROLE_NORTH; role++)
                 beat(&s->roles[role], now);
-        (void)sd_event_source_set_time(source, usec + HEARTBEAT_USEC);
+        /* From now: beats that were missed while all stood still must not be made up for in a row, with no
+         * time to answer between them. */
+        (void)usec;
+        (void)sd_event_source_set_time(source, now + HEARTBEAT_USEC);
         (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }

@@ -75,6 +75,13 @@ int service_descriptor_store(const char *name, int fd) {
         return sd_pid_notify_with_fds(0, 0, state, &fd, 1);
 }
 
+/* Waited for: until then the address is taken. */
+int service_descriptor_forget(const char *name) {
+        int r = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+
+        return r <= 0 ? r : sd_notify_barrier(0, 5 * UINT64_C(1000000));
+}
+
 ssize_t service_credential(const char *name, uint8_t *to, size_t to_size) {
         const char *folder = getenv("CREDENTIALS_DIRECTORY");
         char path[512];

@@ -20,6 +20,8 @@ uint64_t service_watchdog_usec(void);
 int service_descriptor_take(const char *name);
 /* Puts a descriptor into the store (FDSTORE=1, FDNAME, FDPOLL=0). */
 int service_descriptor_store(const char *name, int fd);
+/* Takes what is stored under `name` out of the store. 0 without a service manager. */
+int service_descriptor_forget(const char *name);
 
 /* Reads a credential ($CREDENTIALS_DIRECTORY/name) into `to`; returns its size, -ENOENT when there
  * is none, -EMSGSIZE, or another errno. */

@@ -54,8 +54,8 @@ def judge(name, code, text, seconds, passed, failed, skipped):
 def unit(path, timeout, environment):
     name = "unit/" + os.path.basename(path)
     code, text, seconds = run([path], timeout, environment)
-    passed, failed, skipped = count(text, r"^\[ +OK +\] ", r"^\[ +FAILED +\] (\w+)$", r"^\[ +SKIPPED +\] (\w+)")
-    return judge(name, code, text, seconds, passed, sorted(set(failed)), skipped)
+    passed, failed, skipped = count(text, r"^\[ +OK +\] ", r"^\[ +FAILED +\] (\w+)$", r"^\[ +SKIPPED +\] ([a-z_]\w*)$")
+    return judge(name, code, text, seconds, passed, sorted(set(failed)), sorted(set(skipped)))
 
 
 def system(path, timeout, environment):

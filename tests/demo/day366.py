@@ -67,7 +67,7 @@ class Story:
         self.gateway = Gateway(PROFILES, testclock=True, north=NORTH % (self.upstream.url, pki, pki, pki))
         self.sim = Simulator(os.path.join(BUILD, "gateway-sim"), gateway="127.0.0.1:%d" % self.gateway.port,
                              devices=self.count, seed=366, import_out=str(registry), ack_timeout=300,
-                             backoff="50:1000", test_clock=self.gateway.clock_path)
+                             backoff="50:1000", handshake_timeout=1500, test_clock=self.gateway.clock_path)
         self.sim.write_registry()
         self.upstream.stop()
         self.upstream.start()  # now it knows the devices' attestation keys

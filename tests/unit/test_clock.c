@@ -110,6 +110,20 @@ static void an_age_from_a_time_of_unknown_quality_counts_powered_on_time_alone(v
         assert_int_equal(moment_age(&now, &then), 60);
 }
 
+static void time_that_a_wrong_clock_lifted_is_not_called_synchronized(void **state) {
+        struct clock clock = { 0 };
+        struct moment now;
+
+        (void)state;
+        (void)advance(&clock, START, 10, true, "a");
+        (void)advance(&clock, START + 70 * YEAR, 5, false, "b"); /* a battery that is running down */
+        now = advance(&clock, START + 100, 10, true, "b");
+        assert_int_equal(now.wall, START + 70 * YEAR + 5);
+        assert_int_equal(now.quality, CLOCK_UNKNOWN);
+        now = advance(&clock, START + 2 * CLOCK_HOLD_SEC, 10 + 2 * CLOCK_HOLD_SEC, true, "b");
+        assert_false(now.wall_trusted);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(time_never_runs_backwards),
@@ -118,6 +132,7 @@ int main(void) {
                 cmocka_unit_test(quality_is_held_after_synchronization_until_the_next_boot),
                 cmocka_unit_test(a_jump_forward_is_held_and_ends_nothing_by_calendar_age),
                 cmocka_unit_test(the_first_reading_of_all_is_no_jump),
+                cmocka_unit_test(time_that_a_wrong_clock_lifted_is_not_called_synchronized),
                 cmocka_unit_test(an_age_from_a_time_of_unknown_quality_counts_powered_on_time_alone),
         };
 

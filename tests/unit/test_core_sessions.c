@@ -96,6 +96,23 @@ static void what_a_failed_turn_answered_is_forgotten(void **state) {
         session_table_free(table);
 }
 
+static void a_session_whose_proof_was_dropped_is_forgotten(void **state) {
+        struct session_table *table = session_table_new();
+        struct session *s;
+
+        (void)state;
+        for (uint64_t turn = 1; turn <= 3; turn++) {
+                assert_int_equal(session_add(table, turn, "kid", "sensor-1", &s), 0);
+                s->attempt = turn;
+        }
+        session_forget_attempt(table, 2);
+        assert_non_null(session_find(table, 1));
+        assert_null(session_find(table, 2));
+        assert_non_null(session_find(table, 3));
+        assert_int_equal(session_table_count(table), 2);
+        session_table_free(table);
+}
+
 static void remembered_answers_are_bounded(void **state) {
         struct session_table *table = session_table_new();
         struct reply reply = { .code = CODE_CHANGED };
@@ -119,6 +136,7 @@ int main(void) {
                 cmocka_unit_test(shares_visit_each_session_once),
                 cmocka_unit_test(a_retransmitted_request_gets_its_answer_for_exchange_lifetime),
                 cmocka_unit_test(what_a_failed_turn_answered_is_forgotten),
+                cmocka_unit_test(a_session_whose_proof_was_dropped_is_forgotten),
                 cmocka_unit_test(remembered_answers_are_bounded),
         };
 
