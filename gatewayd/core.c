@@ -385,16 +385,29 @@ static int lock_in(struct core *core, struct problem *problem) {
         return r;
 }
 
-static int open_store(struct core *core, struct secret *key, struct problem *problem) {
+/* The recovery key stays empty where nobody brought one. Returns 1 where the sealing key is a new one, which
+ * only the recovery key can put into force. */
+static int load_keys(struct core *core, struct secret *key, struct secret *recovery, struct problem *problem) {
+        const char *path = core->config->store_path;
+        int r = recovery_key_load(path, recovery, problem);
+
+        if (r < 0 && r != -ENOENT)
+                return r;
+        return sealing_key_load(path, r == 0, key, &core->is_sealing_key_file, problem);
+}
+
+static int open_store(struct core *core, struct secret *key, struct secret *recovery, struct problem *problem) {
         const struct store_options options = {
                 .path = core->config->store_path,
                 .key_encryption_key = secret_bytes(key),
+                .recovery_key = secret_bytes(recovery),
         };
         struct store_meta meta;
         int r;
 
         r = store_open(&options, &core->store, problem);
         secret_wipe(key);
+        secret_wipe(recovery);
         if (r < 0)
                 return r;
         r = store_meta_get(core->store, &meta);
@@ -419,23 +432,32 @@ static int open_store(struct core *core, struct secret *key, struct problem *pro
 
 /* Everything up to READY. 0, or the exit status. */
 static int set_up(struct core *core) {
-        _cleanup_(secret_wipe) struct secret key = { 0 };
+        _cleanup_(secret_wipe) struct secret key = { 0 }, recovery = { 0 };
+        bool has_recovery, is_replaced;
         struct problem problem = { 0 };
         int r;
 
         core->config = core->process.config;
         core->process.config = NULL;
-        if (sealing_key_load(core->config->store_path, &key, &core->is_sealing_key_file, &problem) < 0)
+        r = load_keys(core, &key, &recovery, &problem);
+        if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
+        is_replaced = r == 1;
+        has_recovery = recovery.size > 0;
         if (core_control_attach(core, &problem) < 0)
                 return refuse(core, EVENT_CONFIG_REFUSED, &problem);
         if (lock_in(core, &problem) < 0)
                 return refuse(core, EVENT_SANDBOX_WEAK, &problem);
-        r = open_store(core, &key, &problem);
+        r = open_store(core, &key, &recovery, &problem);
+        if (r == -EKEYREJECTED && is_replaced)
+                sealing_key_discard(core->config->store_path);
         if (r == -EBUSY)
                 return EXIT_FAILURE; /* the core before this one is still on its way out: try again */
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
+        if (has_recovery)
+                journal_line(4, "core: the store is open and the sealing key opens it from now on; take the recovery key "
+                                "off this gateway (the file recovery.key or the credential " RECOVERY_CREDENTIAL ")");
         if (core->is_sealing_key_file)
                 tell(core, EVENT_SEALING_KEY_FILE, "the store is sealed with a key in a file beside it");
         if (core->is_sandbox_weak)

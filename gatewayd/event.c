@@ -64,6 +64,7 @@ static const struct {
 #define SENTENCE_BACKLOG_FULL        "The backlog is full; devices are asked to keep new evidence[: {reason}]."
 #define SENTENCE_EVENTS_COUNTED      "Happened {count} more times[, device {device}][, from {peer}][: {reason}]."
 #define SENTENCE_ATTESTATION_OVERDUE "Device {device} owes evidence[: {reason}]."
+#define SENTENCE_RECOVERY_KEY_MADE   "A recovery key for the store was made and handed out[: {reason}]."
         EVENT_LIST(EVENT_ENTRY)
 #undef EVENT_ENTRY
 };

@@ -52,7 +52,8 @@
         X(EVIDENCE_PARKED,      "evidence-parked",         "5d0c7b2a9b6f4a51a0d7f3a2c1e4002a", 3) \
         X(BACKLOG_FULL,         "backlog-full",            "5d0c7b2a9b6f4a51a0d7f3a2c1e4002b", 2) \
         X(EVENTS_COUNTED,       "events-counted",          "5d0c7b2a9b6f4a51a0d7f3a2c1e4002c", 5) \
-        X(ATTESTATION_OVERDUE,  "attestation-overdue",     "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4)
+        X(ATTESTATION_OVERDUE,  "attestation-overdue",     "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4) \
+        X(RECOVERY_KEY_MADE,    "recovery-key-made",       "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4)
 
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,
 enum event_kind { EVENT_LIST(EVENT_ENUM) EVENT_KINDS };

@@ -230,6 +230,7 @@ static const struct method methods[] = {
         { "Audit", method_audit },
         { "VerifyAudit", method_verify_audit },
         { "RelayNow", method_relay_now },
+        { "MakeRecoveryKey", method_make_recovery_key },
         { "Now", method_now },
 };
 
@@ -261,6 +262,7 @@ static const sd_bus_vtable vtable[] = {
         METHOD("Audit", "stub", N(device) N(after) N(limit) N(last), "aa{sv}", N(rows)),
         METHOD("VerifyAudit", "", , "bt", N(good) N(first_bad)),
         METHOD("RelayNow", "", , "b", N(changed)),
+        METHOD("MakeRecoveryKey", "", , "s", N(recovery_key)),
         METHOD("Now", "", , "xxs", N(time) N(powered) N(quality)),
         SD_BUS_VTABLE_END,
 };

@@ -50,13 +50,16 @@ _gatewayctl() {
         local options="--json --control --help --version"
         case ${words[*]} in
         "")
-                COMPREPLY=($(compgen -W "status doctor device rotate audit relay $options" -- "$cur"))
+                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing $options" -- "$cur"))
                 ;;
         device)
                 COMPREPLY=($(compgen -W "list show import add remove revoke reset release" -- "$cur"))
                 ;;
         relay)
                 COMPREPLY=($(compgen -W "now" -- "$cur"))
+                ;;
+        sealing)
+                COMPREPLY=($(compgen -W "recovery" -- "$cur"))
                 ;;
         "device list"*)
                 COMPREPLY=($(compgen -W "--state --profile --tier $options" -- "$cur"))

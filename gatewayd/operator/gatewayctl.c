@@ -39,6 +39,10 @@ static const struct command commands[] = {
           "[--device ID] [-n N] [--verify]",
           "the last steps, or whether the chain is whole" },
         { { "relay", "now" }, command_relay_now, "", "tries the uplink at once" },
+        { { "sealing", "recovery" },
+          command_sealing_recovery,
+          "",
+          "makes the store's offline recovery key and shows it, once" },
 };
 
 static void print_help(void) {

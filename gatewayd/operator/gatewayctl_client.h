@@ -59,6 +59,7 @@ int command_device_release(struct client *client, int count, char **arguments);
 int command_rotate(struct client *client, int count, char **arguments);
 int command_audit(struct client *client, int count, char **arguments);
 int command_relay_now(struct client *client, int count, char **arguments);
+int command_sealing_recovery(struct client *client, int count, char **arguments);
 int command_doctor(struct client *client, int count, char **arguments);
 
 /* Options of a command, in any order among its operands: `--name` or `--name VALUE` or `--name=VALUE`. */

@@ -51,6 +51,10 @@ static void look_at_gateway(const struct value *status, struct findings *finding
         if (strcmp(value_text(gateway, "sealing_key"), "file") == 0)
                 find(findings, WARNING, "move it into a credential: gatewayd(8), CREDENTIALS",
                      "the key that seals the store is a file beside it: whoever copies both has every device's key");
+        if (value_member(gateway, "has_recovery_key") && !value_bool(gateway, "has_recovery_key"))
+                find(findings, NOTICE, "gatewayctl sealing recovery; keep what it shows away from the gateway",
+                     "there is no recovery key: should the sealing key be lost (a TPM after a firmware update), no "
+                     "device's key can be opened again");
         if (strcmp(value_text(clock, "quality"), "unknown") == 0)
                 find(findings, WARNING, "connect a time source (NTP, GPS, a battery-backed clock)",
                      "the time is not known since the last boot: ages count by powered-on time alone");

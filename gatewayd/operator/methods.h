@@ -38,4 +38,5 @@ int method_status(struct method_call *call);
 int method_audit(struct method_call *call);
 int method_verify_audit(struct method_call *call);
 int method_relay_now(struct method_call *call);
+int method_make_recovery_key(struct method_call *call);
 int method_now(struct method_call *call);

@@ -25,7 +25,8 @@ static const char *const south_counter_names[SOUTH_COUNTERS] = {
         [SOUTH_BLOCK_BODIES] = "bodies_open",
 };
 
-static void show_gateway(struct method_call *call, const struct control_status *status, const struct store_meta *meta) {
+static void show_gateway(struct method_call *call, const struct control_status *status, const struct store_meta *meta,
+                         bool has_recovery_key) {
         struct answer *answer = &call->answer;
         char incarnation[2 * INCARNATION_BYTES + 1];
 
@@ -38,6 +39,7 @@ static void show_gateway(struct method_call *call, const struct control_status *
         answer_text(answer, "sandbox", status->is_sandbox_weak ? "weak" : "full");
         answer_number(answer, "sandbox_violations", status->sandbox_violations);
         answer_text(answer, "sealing_key", status->is_sealing_key_file ? "file" : "credential");
+        answer_bool(answer, "has_recovery_key", has_recovery_key);
         answer_section_close(answer);
 }
 
@@ -152,16 +154,17 @@ int method_status(struct method_call *call) {
         struct monitor_facts facts;
         struct horizon_view view;
         struct store_meta meta;
-        int r;
+        int has_recovery, r;
 
-        r = store_meta_get(call->turn->store, &meta);
+        has_recovery = store_has_recovery(call->turn->store);
+        r = has_recovery < 0 ? has_recovery : store_meta_get(call->turn->store, &meta);
         if (r >= 0)
                 r = monitor_measure(call->monitor, call->turn, &facts, &view);
         if (r < 0)
                 return r;
         call->backend->status(call->backend->userdata, &status);
         answer_open(&call->answer, SD_BUS_TYPE_ARRAY, "{sa{sv}}");
-        show_gateway(call, &status, &meta);
+        show_gateway(call, &status, &meta, has_recovery == 1);
         show_clock(call);
         show_devices(call, &facts.counts);
         show_south(call, &status);

@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import unittest
@@ -173,6 +174,66 @@ class Daemon(unittest.TestCase):
             g.start(wait=False)
             self.assertEqual(g.process.wait(20 * SLOW), 78)
             self.assertFalse(os.path.exists(os.path.join(g.folder, "sealing.key")))
+        finally:
+            g.close()
+
+    def with_operational_key(self, g):
+        """Registers d1 and lets it have an operational key; (its kid, its key)."""
+        g.add_device("d1")
+        code, grant = g.coap("post", "cred", "d1", "factory-key-0123")
+        self.assertEqual(code, "2.04")
+        kid, key = re.search(rb"[a-z0-9]{16}", grant).group().decode(), grant[-32:].decode()
+        self.assertEqual(g.coap("get", "time", kid, key)[0], "2.05")
+        return kid, key
+
+    def put_recovery_key(self, g, text):
+        """Loses the sealing key and brings this recovery key instead; returns the two paths."""
+        sealing, recovery = os.path.join(g.folder, "sealing.key"), os.path.join(g.folder, "recovery.key")
+        if os.path.exists(sealing):
+            os.unlink(sealing)
+        with open(os.open(recovery, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+            f.write(text + "\n")
+        return sealing, recovery
+
+    def test_the_recovery_key_opens_a_store_whose_sealing_key_is_lost(self):
+        g = Gateway().start()
+        try:
+            kid, key = self.with_operational_key(g)
+            recovery_key = g.ctl("--json", "sealing", "recovery")[1]["recovery_key"]
+            g.stop()
+            sealing, recovery = self.put_recovery_key(g, recovery_key)
+            g.start()
+            wait_for(lambda: "take the recovery key off this gateway" in g.output(), "the word to remove it")
+            self.assertEqual(g.coap("get", "time", kid, key)[0], "2.05")
+            g.stop()
+            self.assertEqual(os.stat(sealing).st_mode & 0o777, 0o600)
+            os.unlink(recovery)
+            g.start()
+            self.assertEqual(g.coap("get", "time", kid, key)[0], "2.05")
+            self.assertNotIn("recovery key", g.output())
+            g.stop()
+        finally:
+            g.close()
+
+    def test_a_wrong_recovery_key_stops_the_start_and_leaves_the_store_untouched(self):
+        g = Gateway().start()
+        try:
+            kid, key = self.with_operational_key(g)
+            recovery_key = g.ctl("--json", "sealing", "recovery")[1]["recovery_key"]
+            g.stop()
+            before = digest(g.folder)
+            for wrong, told in ((os.urandom(32).hex(), "recovery key"), ("no key at all", "64 hex digits")):
+                with self.subTest(told):
+                    sealing, _ = self.put_recovery_key(g, wrong)
+                    g.start(wait=False)
+                    self.assertEqual(g.process.wait(20 * SLOW), 78)
+                    wait_for(lambda: g.events("store-refused", reason=told), "the event")
+                    self.assertEqual(before, digest(g.folder))
+                    self.assertFalse(os.path.exists(sealing))
+            self.put_recovery_key(g, recovery_key)
+            g.start()
+            self.assertEqual(g.coap("get", "time", kid, key)[0], "2.05")
+            g.stop()
         finally:
             g.close()
 

@@ -73,14 +73,14 @@ class CommandLine(unittest.TestCase):
     def test_help_names_every_command_and_every_exit_status(self):
         code, out, _ = run("--help")
         self.assertEqual(code, 0)
-        for word in ("status", "doctor", "device import", "rotate", "audit", "relay now", "0 done", "1 failed", "2 usage",
-                     "3 nothing was changed"):
+        for word in ("status", "doctor", "device import", "rotate", "audit", "relay now", "sealing recovery", "0 done",
+                     "1 failed", "2 usage", "3 nothing was changed"):
             self.assertIn(word, out)
         self.assertEqual(run("--version")[0], 0)
 
     def test_the_manual_and_the_completion_know_every_command_and_option(self):
         _, out, _ = run("--help")
-        commands = [m.split() for m in re.findall(r"^  ((?:device |relay )?[a-z]+)(?= )", out, re.M)]
+        commands = [m.split() for m in re.findall(r"^  ((?:device |relay |sealing )?[a-z]+)(?= )", out, re.M)]
         self.assertGreater(len(commands), 10)
         options = set(re.findall(r"--[a-z-]+", out)) - {"--help"}
         with open(os.path.join(ROOT, "docs/man/gatewayctl.1")) as f:
@@ -306,6 +306,36 @@ class Devices(unittest.TestCase):
         code, told = self.ctl("relay", "now")
         self.assertEqual(code, 1)
         self.assertIn("verifier", told)
+
+
+class Sealing(unittest.TestCase):
+    def test_the_recovery_key_is_shown_once_and_said_what_it_is(self):
+        with Gateway() as g:
+            told = json.loads(g.ctl("--json", "doctor", check=False)[1])
+            self.assertEqual([f["severity"] for f in told if "no recovery key" in f["what"]], ["notice"])
+            self.assertFalse(g.ctl("--json", "status")[1]["gateway"]["has_recovery_key"])
+            code, out, err = run("--control", g.control, "sealing", "recovery")
+            self.assertEqual(code, 0)
+            self.assertRegex(out, r"^[0-9a-f]{64}\n$")
+            self.assertIn("shown this once", err)
+            self.assertIn("away from the gateway", err)
+            self.assertTrue(g.ctl("--json", "status")[1]["gateway"]["has_recovery_key"])
+            self.assertNotIn("no recovery key", g.ctl("doctor", check=False)[1])
+            again = g.ctl("--json", "sealing", "recovery")[1]["recovery_key"]
+            self.assertNotEqual(again, out.strip())
+            rows = [r for r in g.ctl("--json", "audit")[1] if r["event"] == "recovery-key-made"]
+            self.assertEqual([(r["actor"], r["reason"]) for r in rows],
+                             [("uid %d" % os.geteuid(), "the first of this store"),
+                              ("uid %d" % os.geteuid(), "the one before is void")])
+            for text in (g.output(), g.ctl("audit")[1], g.ctl("--json", "status")[1]):
+                self.assertNotIn(again, str(text))
+                self.assertNotIn(out.strip(), str(text))
+            for name in os.listdir(g.folder):
+                if name.startswith("store"):
+                    with open(os.path.join(g.folder, name), "rb") as f:
+                        data = f.read()
+                    self.assertNotIn(bytes.fromhex(again), data)
+                    self.assertNotIn(again.encode(), data)
 
 
 class Doctor(unittest.TestCase):

@@ -577,6 +577,59 @@ static void relay_now_needs_an_uplink(void **state) {
         bench->f->config.north.verifier = VERIFIER_NONE;
 }
 
+static bool shows_recovery(struct bench *bench) {
+        struct answer_got got = { 0 };
+        const struct value *gateway;
+        bool has_one;
+
+        ASK(bench, &got, "Status", "");
+        wait_answer(bench, &got);
+        gateway = value_member(&got.values[0], "gateway");
+        assert_non_null(value_member(gateway, "has_recovery_key"));
+        has_one = value_bool(gateway, "has_recovery_key");
+        got_free(&got);
+        return has_one;
+}
+
+static void the_recovery_key_leaves_after_the_barrier_and_its_making_is_audited(void **state) {
+        struct bench *bench = *state;
+        struct answer_got got = { 0 }, audit = { 0 };
+
+        assert_false(shows_recovery(bench));
+        bench->is_held = true;
+        ASK(bench, &got, "MakeRecoveryKey", "");
+        run_idle(bench);
+        assert_false(got.has_come);
+        bench->is_held = false;
+        pass_barrier(bench);
+        wait_answer(bench, &got);
+        assert_string_equal(got.error, "");
+        assert_int_equal(strlen(got.values[0].text), 2 * RECOVERY_KEY_BYTES);
+        assert_int_equal(strspn(got.values[0].text, "0123456789abcdef"), 2 * RECOVERY_KEY_BYTES);
+        assert_true(shows_recovery(bench));
+        ASK(bench, &audit, "Audit", "stub", "", UINT64_C(0), (uint32_t)10, 1);
+        wait_answer(bench, &audit);
+        assert_int_equal(audit.values[0].count, 1);
+        assert_string_equal(value_text(&audit.values[0].items[0], "event"), "recovery-key-made");
+        assert_null(strstr(value_text(&audit.values[0].items[0], "reason"), got.values[0].text));
+        got_free(&audit);
+        got_free(&got);
+}
+
+static void a_recovery_key_whose_turn_is_dropped_is_not_told(void **state) {
+        struct bench *bench = *state;
+        struct answer_got got = { 0 };
+
+        bench->commit_error = -ENOSPC;
+        ASK(bench, &got, "MakeRecoveryKey", "");
+        wait_answer(bench, &got);
+        assert_string_equal(got.error, "org.gatewayd.Error.Full");
+        assert_int_equal(got.count, 0);
+        bench->commit_error = 0;
+        assert_false(shows_recovery(bench));
+        got_free(&got);
+}
+
 static void arguments_of_the_wrong_type_are_refused(void **state) {
         struct bench *bench = *state;
         struct answer_got got = { 0 };
@@ -735,6 +788,8 @@ int main(void) {
                 TEST(the_registry_is_filtered),
                 TEST(status_shows_what_core_and_the_store_know),
                 TEST(relay_now_needs_an_uplink),
+                TEST(the_recovery_key_leaves_after_the_barrier_and_its_making_is_audited),
+                TEST(a_recovery_key_whose_turn_is_dropped_is_not_told),
                 TEST(arguments_of_the_wrong_type_are_refused),
                 TEST(a_client_that_leaves_before_its_answer_disturbs_nobody),
                 TEST(the_end_of_control_forgets_answers_that_wait),

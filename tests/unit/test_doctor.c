@@ -73,6 +73,7 @@ static int set_up(void **state) {
                 set(&g->status, sections[i], (struct value){ .kind = VALUE_MAP });
         set_text(section(g, "gateway"), "sandbox", "full");
         set_text(section(g, "gateway"), "sealing_key", "credential");
+        set_bool(section(g, "gateway"), "has_recovery_key", true);
         set_text(section(g, "clock"), "quality", "synchronized");
         set_bool(section(g, "clock"), "is_trusted", true);
         set_bool(section(g, "south"), "is_attached", true);
@@ -130,6 +131,11 @@ static void a_weak_sandbox_and_refused_calls_are_warnings(void **state) {
 static void a_sealing_key_in_a_file_is_a_warning(void **state) {
         set_text(section(*state, "gateway"), "sealing_key", "file");
         expect_one(*state, WARNING, "whoever copies both");
+}
+
+static void a_missing_recovery_key_is_a_notice(void **state) {
+        set_bool(section(*state, "gateway"), "has_recovery_key", false);
+        expect_one(*state, NOTICE, "recovery key");
 }
 
 static void an_unknown_clock_is_a_warning_and_a_held_jump_a_notice(void **state) {
@@ -272,6 +278,7 @@ int main(void) {
                 TEST(a_missing_south_is_critical),
                 TEST(a_weak_sandbox_and_refused_calls_are_warnings),
                 TEST(a_sealing_key_in_a_file_is_a_warning),
+                TEST(a_missing_recovery_key_is_a_notice),
                 TEST(an_unknown_clock_is_a_warning_and_a_held_jump_a_notice),
                 TEST(an_uplink_that_is_down_is_a_warning_until_the_horizon_is_near),
                 TEST(a_short_horizon_is_no_matter_while_the_uplink_is_up),
