@@ -141,6 +141,7 @@ static int close_turn(struct core *core) {
                 if (core->is_degraded) {
                         core->is_degraded = false;
                         tell(core, EVENT_STORE_RECOVERED, "turns are committed again");
+                        core_north_again(core);
                 }
         } else
                 (void)store_commit(core->store, &turn); /* ends a transaction that only read */
@@ -323,6 +324,8 @@ static void reload(struct core *core, int fd) {
         config_problems_free(&problems);
         taken = config != NULL;
         if (taken) {
+                /* Receipts name the gateway: another name waits for the next start, as the supervisor says. */
+                memcpy(config->gateway_id, core->config->gateway_id, sizeof config->gateway_id);
                 config_free(core->config);
                 core->config = config;
                 core->turn.config = config;
@@ -430,6 +433,25 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         return 0;
 }
 
+/* What needs no person: the core before this one is still on its way out, a disk is full or was slow to come
+ * back. Giving up over it would take the devices down for good. */
+static bool may_pass(int error) {
+        switch (-error) {
+        case EBUSY:
+        case ENOSPC:
+        case EDQUOT:
+        case EIO:
+        case EAGAIN:
+        case EINTR:
+        case ENOMEM:
+        case EMFILE:
+        case ENFILE:
+                return true;
+        default:
+                return false;
+        }
+}
+
 /* Everything up to READY. 0, or the exit status. */
 static int set_up(struct core *core) {
         _cleanup_(secret_wipe) struct secret key = { 0 }, recovery = { 0 };
@@ -439,6 +461,7 @@ static int set_up(struct core *core) {
 
         core->config = core->process.config;
         core->process.config = NULL;
+        clock_read(&(struct clock_reading){ 0 }); /* reads the boot's id: there is no /proc behind the wall */
         r = load_keys(core, &key, &recovery, &problem);
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
@@ -451,8 +474,10 @@ static int set_up(struct core *core) {
         r = open_store(core, &key, &recovery, &problem);
         if (r == -EKEYREJECTED && is_replaced)
                 sealing_key_discard(core->config->store_path);
-        if (r == -EBUSY)
-                return EXIT_FAILURE; /* the core before this one is still on its way out: try again */
+        if (r < 0 && may_pass(r)) {
+                journal_line(3, "core: %s: %s", problem.title, problem.detail);
+                return EXIT_FAILURE; /* the supervisor tries again */
+        }
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
         if (has_recovery)

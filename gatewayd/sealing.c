@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -109,7 +110,7 @@ static int make_file(const char *path, struct secret *ret) {
         if (RAND_bytes(ret->data, SEALING_KEY_BYTES) != 1)
                 return -EIO;
         ret->size = SEALING_KEY_BYTES;
-        if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh ||
+        if (snprintf(fresh, sizeof fresh, "%s.%d.new", path, (int)getpid()) >= (int)sizeof fresh ||
             snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
                 return -ENAMETOOLONG;
         fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -118,12 +119,18 @@ static int make_file(const char *path, struct secret *ret) {
         if (write(fd, ret->data, ret->size) != (ssize_t)ret->size || fsync(fd) < 0)
                 r = -EIO;
         close(fd);
-        if (r == 0 && rename(fresh, path) < 0)
+        /* A key that another core made meanwhile must not be written over. Not every file system can promise. */
+        if (r == 0 && renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RENAME_NOREPLACE) < 0 &&
+            (errno != EINVAL || rename(fresh, path) < 0))
                 r = -errno;
+        if (r < 0)
+                (void)unlink(fresh);
         slash = strrchr(folder, '/');
         if (slash)
-                *slash = 0;
+                slash[slash == folder] = 0;
         folder_fd = r == 0 ? open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (r == 0 && folder_fd < 0)
+                r = -errno;
         if (folder_fd >= 0) {
                 if (fsync(folder_fd) < 0)
                         r = -errno;

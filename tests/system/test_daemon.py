@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Four roles, one executable: starts, ends, deaths, hangs, reloads, and what stops a start."""
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import unittest
 
@@ -133,6 +135,14 @@ class Daemon(unittest.TestCase):
             mark = g.mark()
             g.process.send_signal(signal.SIGHUP)
             g.wait_event("config-refused", mark, reason="profile")
+
+    def test_the_store_names_the_boot_that_its_time_was_counted_in(self):
+        with Gateway() as g:
+            g.stop()
+            with contextlib.closing(sqlite3.connect(os.path.join(g.folder, "store.db"))) as store:
+                told = store.execute("SELECT clock_boot_id FROM meta").fetchone()[0]
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            self.assertEqual(told, f.read().strip())
 
     def test_a_corrupt_store_stops_the_start_and_is_left_untouched(self):
         g = Gateway().start()
