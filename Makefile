@@ -195,7 +195,8 @@ C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 lint: packages-lint
 	clang-format --dry-run --Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -I. -D_GNU_SOURCE -D_Noreturn='__attribute__((noreturn))' $(SOURCES) $(MAINS)
+		--suppress=missingIncludeSystem --include=/usr/include/x86_64-linux-gnu/sys/queue.h \
+		-I. -D_GNU_SOURCE -D_Noreturn='__attribute__((noreturn))' $(SOURCES) $(MAINS)
 	clang-tidy --quiet $(SOURCES) $(MAINS) -- $(CPPFLAGS_ALL) -std=gnu11 $(PKG_CFLAGS)
 
 install: all

@@ -90,17 +90,15 @@ static struct body *body_find(const struct session *session, const struct reques
         struct body *body;
 
         LIST_FOREACH(body, &session->bodies, of_session)
-                if (body->method == request->method &&
-                    body->has_request_tag == (request->request_tag.data != NULL) &&
-                    bytes_equal(buffer_bytes(&body->request_tag), request->request_tag) &&
-                    bytes_equal(buffer_bytes(&body->path), request->path) &&
-                    bytes_equal(buffer_bytes(&body->query), request->query))
-                        return body;
+        if (body->method == request->method && body->has_request_tag == (request->request_tag.data != NULL) &&
+            bytes_equal(buffer_bytes(&body->request_tag), request->request_tag) &&
+            bytes_equal(buffer_bytes(&body->path), request->path) &&
+            bytes_equal(buffer_bytes(&body->query), request->query))
+                return body;
         return NULL;
 }
 
-static void body_used(struct blocks *blocks, struct body *body, const struct request *request,
-                      uint64_t now_usec) {
+static void body_used(struct blocks *blocks, struct body *body, const struct request *request, uint64_t now_usec) {
         body->used_usec = now_usec;
         TAILQ_REMOVE(&blocks->by_use, body, by_use);
         TAILQ_INSERT_TAIL(&blocks->by_use, body, by_use);
@@ -119,8 +117,8 @@ static struct body *dispensable(const struct blocks *blocks, uint64_t now_usec) 
         struct body *body;
 
         TAILQ_FOREACH(body, &blocks->by_use, by_use)
-                if (body->is_complete || now_usec - body->used_usec >= BODY_PATIENCE_USEC)
-                        return body;
+        if (body->is_complete || now_usec - body->used_usec >= BODY_PATIENCE_USEC)
+                return body;
         return NULL;
 }
 
@@ -128,13 +126,13 @@ static struct body *oldest_of(const struct session *session) {
         struct body *body, *oldest = LIST_FIRST(&session->bodies);
 
         LIST_FOREACH(body, &session->bodies, of_session)
-                if (body->used_usec < oldest->used_usec)
-                        oldest = body;
+        if (body->used_usec < oldest->used_usec)
+                oldest = body;
         return oldest;
 }
 
-static struct body *body_begin(struct blocks *blocks, struct session *session,
-                               const struct request *request, uint64_t now_usec) {
+static struct body *body_begin(struct blocks *blocks, struct session *session, const struct request *request,
+                               uint64_t now_usec) {
         struct body *body;
 
         if (session->body_count >= BODIES_PER_SESSION)
@@ -171,8 +169,8 @@ static enum block_verdict malformed(struct problem *problem, const char *detail)
 }
 
 static enum block_verdict too_large(const struct blocks *blocks, struct problem *problem) {
-        (void)problem_set(problem, CODE_TOO_LARGE, EMSGSIZE, "body too large",
-                          "at most %zu bytes are taken", blocks->max_body_bytes);
+        (void)problem_set(problem, CODE_TOO_LARGE, EMSGSIZE, "body too large", "at most %zu bytes are taken",
+                          blocks->max_body_bytes);
         problem->size1 = (uint32_t)blocks->max_body_bytes;
         return BLOCK_REFUSED;
 }
@@ -185,9 +183,8 @@ static bool is_known(const struct body *body, const struct request *request, siz
                memcmp(body->data.data + offset, request->payload.data, request->payload.size) == 0;
 }
 
-static enum block_verdict first_block(struct blocks *blocks, struct session *session,
-                                      const struct request *request, struct body *body,
-                                      uint64_t now_usec, struct bytes *whole,
+static enum block_verdict first_block(struct blocks *blocks, struct session *session, const struct request *request,
+                                      struct body *body, uint64_t now_usec, struct bytes *whole,
                                       struct problem *problem) {
         if (body && request->block1.has_more && is_known(body, request, 0))
                 return BLOCK_CONTINUE;
@@ -209,9 +206,8 @@ static enum block_verdict first_block(struct blocks *blocks, struct session *ses
         return BLOCK_CONTINUE;
 }
 
-static enum block_verdict later_block(struct blocks *blocks, const struct request *request,
-                                      struct body *body, size_t offset, uint64_t now_usec,
-                                      struct bytes *whole, struct problem *problem) {
+static enum block_verdict later_block(struct blocks *blocks, const struct request *request, struct body *body,
+                                      size_t offset, uint64_t now_usec, struct bytes *whole, struct problem *problem) {
         if (!body)
                 return incomplete(problem, "the blocks before this one are not here: begin anew");
         if (body->content_format != request->content_format) {
@@ -238,9 +234,8 @@ static enum block_verdict later_block(struct blocks *blocks, const struct reques
         return BLOCK_COMPLETE;
 }
 
-enum block_verdict blocks_take(struct blocks *blocks, struct session *session,
-                               const struct request *request, uint64_t now_usec, struct bytes *whole,
-                               struct problem *problem) {
+enum block_verdict blocks_take(struct blocks *blocks, struct session *session, const struct request *request,
+                               uint64_t now_usec, struct bytes *whole, struct problem *problem) {
         const struct block *block = &request->block1;
         size_t size = block_bytes(block->size_exponent), offset = (size_t)block->number * size;
         struct body *body = body_find(session, request);
@@ -249,8 +244,7 @@ enum block_verdict blocks_take(struct blocks *blocks, struct session *session,
                 return malformed(problem, "the block size 7 is reserved");
         if (request->payload.size > size || (block->has_more && request->payload.size != size))
                 return malformed(problem, "the payload is not as long as the block size says");
-        if (request->size1 > blocks->max_body_bytes ||
-            offset + request->payload.size > blocks->max_body_bytes) {
+        if (request->size1 > blocks->max_body_bytes || offset + request->payload.size > blocks->max_body_bytes) {
                 if (body)
                         body_drop(blocks, body);
                 return too_large(blocks, problem);

@@ -28,9 +28,8 @@ enum block_verdict {
 
 /* Takes a request that has a Block1 option. `whole` borrows until the next call. A finished body stays
  * a while: a last block sent again (same message id and token) gives the same body again. */
-enum block_verdict blocks_take(struct blocks *blocks, struct session *session,
-                               const struct request *request, uint64_t now_usec, struct bytes *whole,
-                               struct problem *problem);
+enum block_verdict blocks_take(struct blocks *blocks, struct session *session, const struct request *request,
+                               uint64_t now_usec, struct bytes *whole, struct problem *problem);
 
 void blocks_forget(struct blocks *blocks, struct session *session);
 /* Drops what is too old; returns when to call again (UINT64_MAX: never). */

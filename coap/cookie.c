@@ -31,8 +31,7 @@ int cookie_keys_rotate(struct cookie_keys *keys, uint64_t now_usec) {
         return 0;
 }
 
-static void make_with(const uint8_t key[COOKIE_BYTES], const struct peer *peer,
-                      uint8_t to[COOKIE_BYTES]) {
+static void make_with(const uint8_t key[COOKIE_BYTES], const struct peer *peer, uint8_t to[COOKIE_BYTES]) {
         uint8_t about[PEER_KEY_BYTES];
         unsigned size = COOKIE_BYTES;
 

@@ -7,7 +7,7 @@
 
 #include "coap/peer.h"
 
-#define COOKIE_BYTES 32
+#define COOKIE_BYTES    32
 #define COOKIE_KEY_USEC (60 * UINT64_C(1000000))
 
 struct cookie_keys {

@@ -110,8 +110,8 @@ void datagrams_flush(struct datagrams *datagrams) {
         unsigned first = 0;
 
         while (first < datagrams->out_count) {
-                int sent = sendmmsg(datagrams->fd, datagrams->out.messages + first,
-                                    datagrams->out_count - first, MSG_DONTWAIT);
+                int sent = sendmmsg(datagrams->fd, datagrams->out.messages + first, datagrams->out_count - first,
+                                    MSG_DONTWAIT);
 
                 if (sent < 0 && errno == EINTR)
                         continue;

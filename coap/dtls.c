@@ -20,11 +20,11 @@
 
 /* RFC 6347 §4.1, §4.2.2: what stands where in the first record of a datagram. */
 #define RECORD_HEADER_BYTES 13
-#define TYPE_ALERT 21
-#define TYPE_HANDSHAKE 22
-#define TYPE_APPLICATION 23
-#define HELLO_TYPE_AT RECORD_HEADER_BYTES
-#define HELLO_RANDOM_AT (RECORD_HEADER_BYTES + 12 + 2)
+#define TYPE_ALERT          21
+#define TYPE_HANDSHAKE      22
+#define TYPE_APPLICATION    23
+#define HELLO_TYPE_AT       RECORD_HEADER_BYTES
+#define HELLO_RANDOM_AT     (RECORD_HEADER_BYTES + 12 + 2)
 
 /* What a plain CCM or GCM record adds to its content: header, explicit nonce, tag. */
 #define RECORD_OVERHEAD_BYTES (RECORD_HEADER_BYTES + 8 + 16)
@@ -41,8 +41,7 @@ static bool record_parse(struct bytes data, struct record *ret) {
         ret->type = data.data[0];
         ret->epoch = (uint16_t)(data.data[3] << 8 | data.data[4]);
         ret->random = NULL;
-        if (ret->type == TYPE_HANDSHAKE && ret->epoch == 0 &&
-            data.data[HELLO_TYPE_AT] == SSL3_MT_CLIENT_HELLO) {
+        if (ret->type == TYPE_HANDSHAKE && ret->epoch == 0 && data.data[HELLO_TYPE_AT] == SSL3_MT_CLIENT_HELLO) {
                 if (data.size < HELLO_RANDOM_AT + SESSION_RANDOM_BYTES)
                         return false;
                 ret->random = data.data + HELLO_RANDOM_AT;
@@ -50,9 +49,8 @@ static bool record_parse(struct bytes data, struct record *ret) {
         return true;
 }
 
-int dtls_new(const struct south_settings *settings, const struct dtls_handlers *handlers,
-             struct datagrams *datagrams, uint64_t *counters, uint64_t now_usec, struct dtls **ret,
-             struct problem *problem) {
+int dtls_new(const struct south_settings *settings, const struct dtls_handlers *handlers, struct datagrams *datagrams,
+             uint64_t *counters, uint64_t now_usec, struct dtls **ret, struct problem *problem) {
         struct session_limits limits = { settings->max_sessions, settings->max_half_open,
                                          settings->max_half_open_prefix };
         struct dtls *dtls = xcalloc(1, sizeof *dtls);
@@ -185,8 +183,7 @@ static enum handshake_failure failure_of_error(void) {
         unsigned long error;
 
         while ((error = ERR_get_error()))
-                if (ERR_GET_LIB(error) == ERR_LIB_SSL &&
-                    ERR_GET_REASON(error) == SSL_R_NO_SHARED_CIPHER)
+                if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_NO_SHARED_CIPHER)
                         return FAILED_NO_SUITE;
         return FAILED_PROTOCOL;
 }
@@ -254,8 +251,7 @@ static void read_all(struct session *session) {
                 return;
         }
         session->is_broken = true;
-        dtls_end(session, SSL_get_shutdown(session->ssl) & SSL_RECEIVED_SHUTDOWN ? CLOSE_BY_PEER
-                                                                                 : CLOSE_ERROR);
+        dtls_end(session, SSL_get_shutdown(session->ssl) & SSL_RECEIVED_SHUTDOWN ? CLOSE_BY_PEER : CLOSE_ERROR);
 }
 
 static void feed(struct dtls *dtls, struct session *session, struct bytes data) {
@@ -293,8 +289,7 @@ static void begin(struct dtls *dtls, const struct record *hello) {
         feed(dtls, session, BYTES(NULL, 0)); /* DTLSv1_listen() kept the hello for it */
 }
 
-static void listen_to(struct dtls *dtls, const struct peer *from, struct bytes data,
-                      const struct record *hello) {
+static void listen_to(struct dtls *dtls, const struct peer *from, struct bytes data, const struct record *hello) {
         struct session *listener = dtls->listener;
         int r;
 
@@ -313,8 +308,7 @@ static void listen_to(struct dtls *dtls, const struct peer *from, struct bytes d
                 dtls->counters[SOUTH_DATAGRAMS_DROPPED]++;
 }
 
-static void hello(struct dtls *dtls, const struct peer *from, struct bytes data,
-                  const struct record *record) {
+static void hello(struct dtls *dtls, const struct peer *from, struct bytes data, const struct record *record) {
         const struct session *half_open = sessions_find(dtls->sessions, from, SESSION_HALF_OPEN);
 
         /* The same random is a retransmission; our own timer repairs what got lost. Another is a
@@ -325,8 +319,7 @@ static void hello(struct dtls *dtls, const struct peer *from, struct bytes data,
 }
 
 /* Both sessions of an address exist while a new handshake runs beside an established session. */
-static struct session *owner_of(const struct dtls *dtls, const struct peer *from,
-                                const struct record *record) {
+static struct session *owner_of(const struct dtls *dtls, const struct peer *from, const struct record *record) {
         struct session *half_open = sessions_find(dtls->sessions, from, SESSION_HALF_OPEN);
         struct session *established_one = sessions_find(dtls->sessions, from, SESSION_ESTABLISHED);
 
@@ -385,8 +378,7 @@ static void tick_half_open(struct dtls *dtls) {
 static void tick_buffers(struct dtls *dtls) {
         struct session *session;
 
-        while ((session = TAILQ_FIRST(&dtls->buffered)) &&
-               dtls->now_usec - session->last_usec >= BUFFERS_USEC) {
+        while ((session = TAILQ_FIRST(&dtls->buffered)) && dtls->now_usec - session->last_usec >= BUFFERS_USEC) {
                 TAILQ_REMOVE(&dtls->buffered, session, in_buffered);
                 session->has_buffers = false;
                 if (!SSL_free_buffers(session->ssl)) {
@@ -409,8 +401,7 @@ uint64_t dtls_tick(struct dtls *dtls, uint64_t now_usec) {
         dtls->now_usec = now_usec;
         engine_io_enter();
         tick_half_open(dtls);
-        while ((session = sessions_longest_idle(dtls->sessions)) &&
-               now_usec - session->last_usec >= idle_usec)
+        while ((session = sessions_longest_idle(dtls->sessions)) && now_usec - session->last_usec >= idle_usec)
                 dtls_end(session, CLOSE_IDLE);
         tick_buffers(dtls);
         engine_io_leave();

@@ -27,9 +27,8 @@ struct dtls_handlers {
 };
 
 /* `settings`, `datagrams` and `counters` are borrowed. Returns 0 or -errno with a reason. */
-int dtls_new(const struct south_settings *settings, const struct dtls_handlers *handlers,
-             struct datagrams *datagrams, uint64_t *counters, uint64_t now_usec, struct dtls **ret,
-             struct problem *problem);
+int dtls_new(const struct south_settings *settings, const struct dtls_handlers *handlers, struct datagrams *datagrams,
+             uint64_t *counters, uint64_t now_usec, struct dtls **ret, struct problem *problem);
 /* Without a word to the peers: dtls_end_all() comes before. */
 struct dtls *dtls_free(struct dtls *dtls);
 

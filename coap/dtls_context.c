@@ -11,16 +11,16 @@
 
 /* In this order (docs/PROTOCOL.md): certificates first, then forward secrecy, then what RFC 7925 makes
  * everybody have. The ECDSA suites wait for a certificate: OpenSSL offers none without it. */
-#define SUITES                                                                                  \
-        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"                          \
-        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8:"         \
+#define SUITES                                                                                                         \
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"                                                 \
+        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8:"                                \
         "ECDHE-PSK-CHACHA20-POLY1305:PSK-AES128-GCM-SHA256:PSK-AES128-CCM:PSK-AES128-CCM8"
 #define CURVES "P-256:X25519:P-384"
 /* Half-open sessions hold what the peer claims to send; 16 KiB is a generous certificate chain. */
 #define CERTIFICATES_MAX (16 * 1024)
 
-#define HANDSHAKE_HEADER_BYTES 12 /* RFC 6347 §4.2.2 */
-#define IDENTITY_MAX 128          /* RFC 4279 §5.3 */
+#define HANDSHAKE_HEADER_BYTES 12  /* RFC 6347 §4.2.2 */
+#define IDENTITY_MAX           128 /* RFC 4279 §5.3 */
 
 static int bio_write(BIO *bio, const char *data, int size) {
         struct session *session = BIO_get_data(bio);
@@ -85,8 +85,8 @@ static int cookie_verify(SSL *ssl, const unsigned char *cookie, unsigned size) {
 /* Sees each handshake message whole, before OpenSSL looks into it. From the ClientKeyExchange it
  * takes the length of the PSK identity, which the PSK callback gets as a C string: an identity with a
  * NUL inside would arrive cut short, as somebody else's. */
-static void message_seen(int is_write, int version, int content_type, const void *data, size_t size,
-                         SSL *ssl, void *userdata) {
+static void message_seen(int is_write, int version, int content_type, const void *data, size_t size, SSL *ssl,
+                         void *userdata) {
         const uint8_t *message = data;
         struct session *session = SSL_get_app_data(ssl);
 
@@ -95,8 +95,7 @@ static void message_seen(int is_write, int version, int content_type, const void
         if (is_write || content_type != SSL3_RT_HANDSHAKE || size < HANDSHAKE_HEADER_BYTES + 2 ||
             message[0] != SSL3_MT_CLIENT_KEY_EXCHANGE)
                 return;
-        session->identity_size = (size_t)message[HANDSHAKE_HEADER_BYTES] << 8 |
-                                 message[HANDSHAKE_HEADER_BYTES + 1];
+        session->identity_size = (size_t)message[HANDSHAKE_HEADER_BYTES] << 8 | message[HANDSHAKE_HEADER_BYTES + 1];
 }
 
 static unsigned refuse(struct session *session, enum handshake_failure failure) {
@@ -145,8 +144,8 @@ static unsigned flight_timer(SSL *ssl, unsigned last_usec) {
 
 static int context_configure(SSL_CTX *context) {
         return SSL_CTX_set_min_proto_version(context, DTLS1_2_VERSION) &&
-               SSL_CTX_set_max_proto_version(context, DTLS1_2_VERSION) &&
-               SSL_CTX_set_cipher_list(context, SUITES) && SSL_CTX_set1_groups_list(context, CURVES);
+               SSL_CTX_set_max_proto_version(context, DTLS1_2_VERSION) && SSL_CTX_set_cipher_list(context, SUITES) &&
+               SSL_CTX_set1_groups_list(context, CURVES);
 }
 
 static int bio_method_new(struct dtls *dtls) {
@@ -156,8 +155,7 @@ static int bio_method_new(struct dtls *dtls) {
                 return 0;
         dtls->bio_method = BIO_meth_new(index | BIO_TYPE_SOURCE_SINK, "gatewayd datagrams");
         return dtls->bio_method && BIO_meth_set_write(dtls->bio_method, bio_write) &&
-               BIO_meth_set_read(dtls->bio_method, bio_read) &&
-               BIO_meth_set_ctrl(dtls->bio_method, bio_ctrl);
+               BIO_meth_set_read(dtls->bio_method, bio_read) && BIO_meth_set_ctrl(dtls->bio_method, bio_ctrl);
 }
 
 int dtls_context_new(struct dtls *dtls, struct problem *problem) {
@@ -165,7 +163,8 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
 
         /* No configuration file of the system may open or close what is offered here. */
         if (!OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS |
-                                      OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL))
+                                      OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
+                              NULL))
                 return problem_set(problem, CODE_INTERNAL, EIO, "DTLS", "OpenSSL does not initialise");
         context = dtls->context = SSL_CTX_new(DTLS_server_method());
         dtls->listener_peer = BIO_ADDR_new();

@@ -47,8 +47,7 @@ ssize_t engine_receive(void *userdata, struct sockaddr_in *from, void *to, size_
         TAILQ_INSERT_TAIL(&engine->done, entry, entries);
         engine->waiting--;
         /* Its session may have ended since; the self-test has none. */
-        if (entry->number != SELF_TEST_NUMBER &&
-            !sessions_by_number(engine->engines->sessions, entry->number))
+        if (entry->number != SELF_TEST_NUMBER && !sessions_by_number(engine->engines->sessions, entry->number))
                 return -1;
         *from = address_of(entry->number);
         if (size > entry->size)
@@ -295,14 +294,13 @@ static const coap_pdu_type_t pdu_types[] = {
         [MESSAGE_ACKNOWLEDGEMENT] = COAP_MESSAGE_ACK,
 };
 
-static int send_to_peer(coap_session_t *peer, enum message_type type, uint16_t message_id,
-                        struct bytes token, const struct answer *answer) {
+static int send_to_peer(coap_session_t *peer, enum message_type type, uint16_t message_id, struct bytes token,
+                        const struct answer *answer) {
         coap_pdu_t *pdu = coap_pdu_init(pdu_types[type], 0, message_id, COAP_RXBUFFER_SIZE);
 
         if (!pdu)
                 return -ENOMEM;
-        if (answer->code != CODE_EMPTY && token.size > 0 &&
-            !coap_add_token(pdu, token.size, token.data)) {
+        if (answer->code != CODE_EMPTY && token.size > 0 && !coap_add_token(pdu, token.size, token.data)) {
                 coap_delete_pdu(pdu);
                 return -EMSGSIZE;
         }
@@ -313,13 +311,12 @@ static int send_to_peer(coap_session_t *peer, enum message_type type, uint16_t m
         return coap_send(peer, pdu) == COAP_INVALID_MID ? -ENOMEM : 0;
 }
 
-int engines_send(struct engines *engines, struct session *session, enum message_type type,
-                 uint16_t message_id, struct bytes token, const struct answer *answer) {
+int engines_send(struct engines *engines, struct session *session, enum message_type type, uint16_t message_id,
+                 struct bytes token, const struct answer *answer) {
         coap_session_t *peer;
         int r;
 
-        if (type == MESSAGE_CONFIRMABLE &&
-            session->unacknowledged_count == SESSION_UNACKNOWLEDGED_MAX)
+        if (type == MESSAGE_CONFIRMABLE && session->unacknowledged_count == SESSION_UNACKNOWLEDGED_MAX)
                 return -ENOBUFS;
         peer = peer_of(engines, session);
         if (!peer)

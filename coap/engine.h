@@ -21,8 +21,8 @@ enum request_verdict {
 };
 
 struct engine_handlers {
-        enum request_verdict (*request)(void *userdata, struct session *session,
-                                        const struct request *request, struct answer *answer);
+        enum request_verdict (*request)(void *userdata, struct session *session, const struct request *request,
+                                        struct answer *answer);
         /* The peer has acknowledged a confirmable message of ours. */
         void (*acknowledged)(void *userdata, struct session *session, uint16_t message_id);
         /* It answered with a Reset, or not at all after four retransmissions. Called inside libcoap:
@@ -39,9 +39,8 @@ struct engines;
 
 /* `sessions` is borrowed. Returns 0, or -errno with a reason; -ENOTSUP when the self-test finds that
  * this libcoap does not behave as engine_io.c needs it. */
-int engines_new(sd_event *event, unsigned count, struct sessions *sessions,
-                const struct engine_handlers *handlers, struct engines **ret,
-                struct problem *problem);
+int engines_new(sd_event *event, unsigned count, struct sessions *sessions, const struct engine_handlers *handlers,
+                struct engines **ret, struct problem *problem);
 struct engines *engines_free(struct engines *engines);
 
 /* Queues a decrypted datagram; engines_run() lets libcoap have all that are queued. Whatever is no
@@ -56,8 +55,8 @@ enum message_type {
 };
 /* Sends an answer, or with code 0 an empty acknowledgement. Not from inside libcoap. Returns 0,
  * -EMSGSIZE, -ENOBUFS (too many unacknowledged), or -ENOMEM. */
-int engines_send(struct engines *engines, struct session *session, enum message_type type,
-                 uint16_t message_id, struct bytes token, const struct answer *answer);
+int engines_send(struct engines *engines, struct session *session, enum message_type type, uint16_t message_id,
+                 struct bytes token, const struct answer *answer);
 
 /* Lets the virtual peer go when nothing is open. */
 void engines_release(struct engines *engines, struct session *session);

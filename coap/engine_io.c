@@ -125,8 +125,7 @@ EXPORTED ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
                 errno = EINVAL;
                 return -1;
         }
-        size = hooks_of_all.receive(slot->engine, &from, message->msg_iov[0].iov_base,
-                                    message->msg_iov[0].iov_len);
+        size = hooks_of_all.receive(slot->engine, &from, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
         if (size < 0) {
                 errno = ECONNREFUSED; /* the one error that libcoap takes without a word */
                 return -1;
@@ -149,8 +148,7 @@ EXPORTED ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
                 return -1;
         }
         memcpy(&to, message->msg_name, sizeof to);
-        hooks_of_all.send(slot->engine, &to,
-                          BYTES(message->msg_iov[0].iov_base, message->msg_iov[0].iov_len));
+        hooks_of_all.send(slot->engine, &to, BYTES(message->msg_iov[0].iov_base, message->msg_iov[0].iov_len));
         /* Also for a peer that has gone: an error would make libcoap tear its session down. */
         return (ssize_t)message->msg_iov[0].iov_len;
 }

@@ -8,8 +8,8 @@
 
 #include "coap/engine.h"
 
-#define HEADER_BYTES 4
-#define TYPE_ACK 2
+#define HEADER_BYTES    4
+#define TYPE_ACK        2
 #define CLASS_SIGNALING 7
 /* Datagrams that may wait for engines_run(). */
 #define INBOX_MAX 64

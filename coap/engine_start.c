@@ -11,7 +11,7 @@
 #include "coap/engine_io.h"
 
 static const coap_request_t methods[] = {
-        COAP_REQUEST_GET, COAP_REQUEST_POST, COAP_REQUEST_PUT, COAP_REQUEST_DELETE,
+        COAP_REQUEST_GET,   COAP_REQUEST_POST,  COAP_REQUEST_PUT,    COAP_REQUEST_DELETE,
         COAP_REQUEST_FETCH, COAP_REQUEST_PATCH, COAP_REQUEST_IPATCH,
 };
 
@@ -59,8 +59,8 @@ static int engine_make(struct engine *engine, sd_event *event) {
                 return engine->fd;
         /* As much as its read buffer takes; what we send is bounded by dtls_room(). */
         coap_endpoint_set_default_mtu(endpoint, COAP_RXBUFFER_SIZE + HEADER_BYTES);
-        r = sd_event_add_io(event, &engine->source, coap_context_get_coap_fd(engine->context), EPOLLIN,
-                            engine_on_timer, engine);
+        r = sd_event_add_io(event, &engine->source, coap_context_get_coap_fd(engine->context), EPOLLIN, engine_on_timer,
+                            engine);
         return r;
 }
 
@@ -87,8 +87,7 @@ static bool self_test(struct engine *engine) {
                         TAILQ_REMOVE(&engine->done, entry, entries);
                         TAILQ_INSERT_TAIL(&engines->spare, entry, entries);
                 }
-                if (engines->self_tests != 1 || !engines->self_test_peer ||
-                    engine_io_clock_reads() == clock_reads)
+                if (engines->self_tests != 1 || !engines->self_test_peer || engine_io_clock_reads() == clock_reads)
                         return false;
                 engine_io_enter();
                 engine_peer_free(engines, engines->self_test_peer);
@@ -110,9 +109,8 @@ static void libcoap_start(void) {
         coap_set_log_level(LOG_EMERG);
 }
 
-int engines_new(sd_event *event, unsigned count, struct sessions *sessions,
-                const struct engine_handlers *handlers, struct engines **ret,
-                struct problem *problem) {
+int engines_new(sd_event *event, unsigned count, struct sessions *sessions, const struct engine_handlers *handlers,
+                struct engines **ret, struct problem *problem) {
         struct engines *engines = xcalloc(1, sizeof *engines);
         int r = 0;
 
@@ -131,13 +129,11 @@ int engines_new(sd_event *event, unsigned count, struct sessions *sessions,
                 r = engine_make(&engines->each[i], event);
         }
         if (r < 0)
-                r = problem_set(problem, CODE_INTERNAL, -r, "libcoap",
-                                "engine without a socket: %s", strerror(-r));
+                r = problem_set(problem, CODE_INTERNAL, -r, "libcoap", "engine without a socket: %s", strerror(-r));
         for (unsigned i = 0; i < count && r >= 0; i++)
                 if (!self_test(&engines->each[i]))
                         r = problem_set(problem, CODE_INTERNAL, ENOTSUP, "libcoap",
-                                        "%s does not work as an engine without sockets",
-                                        coap_package_name());
+                                        "%s does not work as an engine without sockets", coap_package_name());
         if (r < 0) {
                 engines_free(engines);
                 return r;

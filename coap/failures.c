@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define ENTRIES 256
+#define ENTRIES      256
 #define IDENTITY_MAX 128
 
 struct entry {
@@ -47,8 +47,7 @@ static void without_port(struct peer *peer) {
                 peer->address.v6.sin6_port = 0;
 }
 
-static bool is_same(const struct entry *entry, enum handshake_failure failure,
-                    const struct peer *peer) {
+static bool is_same(const struct entry *entry, enum handshake_failure failure, const struct peer *peer) {
         struct peer a = entry->peer, b = *peer;
 
         without_port(&a);
@@ -74,10 +73,8 @@ static void tell(struct failures *failures, struct entry *entry, uint64_t now_us
         entry->told_usec = now_usec;
 }
 
-static struct entry *entry_for(struct failures *failures, enum handshake_failure failure,
-                               const struct peer *peer) {
-        static const uint64_t keys[PEER_HASH_KEYS] = { UINT64_C(0x9e3779b97f4a7c15),
-                                                       UINT64_C(0xc2b2ae3d27d4eb4f),
+static struct entry *entry_for(struct failures *failures, enum handshake_failure failure, const struct peer *peer) {
+        static const uint64_t keys[PEER_HASH_KEYS] = { UINT64_C(0x9e3779b97f4a7c15), UINT64_C(0xc2b2ae3d27d4eb4f),
                                                        UINT64_C(0x165667b19e3779f9), 1 };
         struct peer address = *peer;
 

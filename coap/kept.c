@@ -77,9 +77,9 @@ static struct kept *kept_find(const struct session *session, const struct kept_k
         struct kept *kept;
 
         LIST_FOREACH(kept, &session->kept, of_session)
-                if (kept->method == key->method && bytes_equal(buffer_bytes(&kept->path), key->path) &&
-                    bytes_equal(buffer_bytes(&kept->query), key->query))
-                        return kept;
+        if (kept->method == key->method && bytes_equal(buffer_bytes(&kept->path), key->path) &&
+            bytes_equal(buffer_bytes(&kept->query), key->query))
+                return kept;
         return NULL;
 }
 
@@ -87,8 +87,8 @@ static struct kept *oldest_of(const struct session *session) {
         struct kept *kept, *oldest = LIST_FIRST(&session->kept);
 
         LIST_FOREACH(kept, &session->kept, of_session)
-                if (kept->used_usec < oldest->used_usec)
-                        oldest = kept;
+        if (kept->used_usec < oldest->used_usec)
+                oldest = kept;
         return oldest;
 }
 
@@ -143,8 +143,7 @@ static bool cut(struct answer *answer, struct bytes whole, size_t offset, uint8_
 static void beyond_the_end(struct answer *answer) {
         struct problem problem = { 0 };
 
-        (void)problem_set(&problem, CODE_BAD_REQUEST, ERANGE, "bad Block2 option",
-                          "the answer ends before this block");
+        (void)problem_set(&problem, CODE_BAD_REQUEST, ERANGE, "bad Block2 option", "the answer ends before this block");
         answer_clear(answer);
         answer_with_problem(answer, &problem);
 }
@@ -157,10 +156,10 @@ static uint8_t exponent_for(const struct block *wanted, uint8_t largest) {
 void kept_cut(struct kept_answers *answers, struct session *session, const struct kept_key *key,
               const struct block *wanted, uint8_t largest, uint8_t preferred, uint64_t now_usec,
               struct answer *answer) {
-        uint8_t exponent = wanted->is_present ? exponent_for(wanted, largest)
-                                              : preferred < largest ? preferred : largest;
-        size_t offset = wanted->is_present
-                                ? (size_t)wanted->number * block_bytes(wanted->size_exponent) : 0;
+        uint8_t exponent = wanted->is_present    ? exponent_for(wanted, largest)
+                           : preferred < largest ? preferred
+                                                 : largest;
+        size_t offset = wanted->is_present ? (size_t)wanted->number * block_bytes(wanted->size_exponent) : 0;
         struct bytes whole = answer->payload;
 
         if (whole.size <= block_bytes(exponent) && !wanted->is_present)
@@ -178,8 +177,7 @@ void kept_cut(struct kept_answers *answers, struct session *session, const struc
 }
 
 bool kept_serve(struct kept_answers *answers, struct session *session, const struct kept_key *key,
-                const struct block *wanted, uint8_t largest, uint64_t now_usec,
-                struct answer *answer) {
+                const struct block *wanted, uint8_t largest, uint64_t now_usec, struct answer *answer) {
         struct kept *kept = kept_find(session, key);
         int64_t age_sec;
 
@@ -193,8 +191,7 @@ bool kept_serve(struct kept_answers *answers, struct session *session, const str
         age_sec = (int64_t)((now_usec - kept->kept_usec) / SEC);
         if (answer->max_age_sec >= 0)
                 answer->max_age_sec = answer->max_age_sec > age_sec ? answer->max_age_sec - age_sec : 0;
-        if (!cut(answer, buffer_bytes(&kept->payload),
-                 (size_t)wanted->number * block_bytes(wanted->size_exponent),
+        if (!cut(answer, buffer_bytes(&kept->payload), (size_t)wanted->number * block_bytes(wanted->size_exponent),
                  exponent_for(wanted, largest)))
                 beyond_the_end(answer);
         return true;

@@ -8,7 +8,7 @@
 #include "coap/pdu.h"
 #include "coap/sessions.h"
 
-#define KEPT_PER_SESSION 2
+#define KEPT_PER_SESSION   2
 #define KEPT_LIFETIME_USEC (120 * UINT64_C(1000000))
 
 struct kept_answers;
@@ -30,13 +30,11 @@ struct kept_key {
  * `preferred`  the block size where the client names none (exponent)
  * An answer that takes more than one block is kept. */
 void kept_cut(struct kept_answers *answers, struct session *session, const struct kept_key *key,
-              const struct block *wanted, uint8_t largest, uint8_t preferred, uint64_t now_usec,
-              struct answer *answer);
+              const struct block *wanted, uint8_t largest, uint8_t preferred, uint64_t now_usec, struct answer *answer);
 
 /* Serves a further block (number > 0) of what is kept. False when nothing is. */
 bool kept_serve(struct kept_answers *answers, struct session *session, const struct kept_key *key,
-                const struct block *wanted, uint8_t largest, uint64_t now_usec,
-                struct answer *answer);
+                const struct block *wanted, uint8_t largest, uint64_t now_usec, struct answer *answer);
 
 void kept_forget(struct kept_answers *answers, struct session *session);
 uint64_t kept_tick(struct kept_answers *answers, uint64_t now_usec);

@@ -62,8 +62,7 @@ static int take_answer(void *userdata, struct frame *frame) {
 
 static int wait_for_answer(struct lookup *lookup, uint64_t deadline_usec) {
         while (!lookup->is_answered) {
-                struct pollfd poll_one = { .fd = link_fd(lookup->link),
-                                           .events = (short)link_events(lookup->link) };
+                struct pollfd poll_one = { .fd = link_fd(lookup->link), .events = (short)link_events(lookup->link) };
                 uint64_t now_usec = monotonic_usec();
                 int r;
 

@@ -6,11 +6,10 @@
 #include "coap/requests_parts.h"
 
 /* Sends the state to one observer. */
-static void notify(struct requests *requests, struct observer *observer, struct answer *answer,
-                   uint16_t block_size, uint64_t now_usec) {
+static void notify(struct requests *requests, struct observer *observer, struct answer *answer, uint16_t block_size,
+                   uint64_t now_usec) {
         struct session *session = observer->session;
-        struct kept_key key = { observer->method, buffer_bytes(&observer->path),
-                                buffer_bytes(&observer->query) };
+        struct kept_key key = { observer->method, buffer_bytes(&observer->path), buffer_bytes(&observer->query) };
         uint64_t *counters = requests->options.counters;
         struct block wanted = observer->block2;
         int r;
@@ -51,8 +50,7 @@ void requests_notify(struct requests *requests, const struct message_reply *repl
         }
 }
 
-void requests_acknowledged(struct requests *requests, struct session *session, uint16_t message_id,
-                           uint64_t now_usec) {
+void requests_acknowledged(struct requests *requests, struct session *session, uint16_t message_id, uint64_t now_usec) {
         struct observer *observer = observers_under_way(session, message_id);
         struct answer answer;
 

@@ -10,8 +10,8 @@ struct observer *observers_find(const struct session *session, struct bytes toke
         struct observer *observer;
 
         LIST_FOREACH(observer, &session->observers, of_session)
-                if (bytes_equal(BYTES(observer->token, observer->token_size), token))
-                        return observer;
+        if (bytes_equal(BYTES(observer->token, observer->token_size), token))
+                return observer;
         return NULL;
 }
 
@@ -62,8 +62,8 @@ struct observer *observers_under_way(const struct session *session, uint16_t mes
         struct observer *observer;
 
         LIST_FOREACH(observer, &session->observers, of_session)
-                if (observer->is_under_way && observer->message_id == message_id)
-                        return observer;
+        if (observer->is_under_way && observer->message_id == message_id)
+                return observer;
         return NULL;
 }
 

@@ -16,10 +16,10 @@ struct observer {
         size_t token_size;
         uint8_t method;
         struct buffer path, query;
-        struct block block2;   /* what the client asked for when it registered */
-        uint32_t sequence;     /* of the last Observe option, 24 bits */
+        struct block block2; /* what the client asked for when it registered */
+        uint32_t sequence;   /* of the last Observe option, 24 bits */
         bool is_under_way;
-        uint16_t message_id;   /* of the notification under way */
+        uint16_t message_id; /* of the notification under way */
         bool has_waiting;
         struct answer waiting; /* the newest state, to be sent after the acknowledgement */
         struct buffer waiting_payload;

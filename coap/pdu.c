@@ -55,8 +55,8 @@ static void join(struct buffer *to, struct bytes segment, char separator, bool i
         }
 }
 
-static void take_option(uint16_t number, struct bytes value, struct request_scratch *scratch,
-                        struct request *ret, unsigned *paths, unsigned *queries) {
+static void take_option(uint16_t number, struct bytes value, struct request_scratch *scratch, struct request *ret,
+                        unsigned *paths, unsigned *queries) {
         switch (number) {
         case COAP_OPTION_URI_PATH:
                 join(&scratch->path, value, '/', (*paths)++ == 0);
@@ -119,8 +119,8 @@ void request_of_pdu(const coap_pdu_t *pdu, struct request_scratch *scratch, stru
         scratch->path.size = scratch->query.size = 0;
         coap_option_iterator_init(pdu, &iterator, COAP_OPT_ALL);
         while ((option = coap_option_next(&iterator)))
-                take_option(iterator.number, BYTES(coap_opt_value(option), coap_opt_length(option)),
-                            scratch, ret, &paths, &queries);
+                take_option(iterator.number, BYTES(coap_opt_value(option), coap_opt_length(option)), scratch, ret,
+                            &paths, &queries);
         ret->path = buffer_bytes(&scratch->path);
         ret->query = buffer_bytes(&scratch->query);
         if (coap_get_data(pdu, &size, &data))
@@ -139,8 +139,7 @@ static bool add_uint(coap_pdu_t *pdu, uint16_t number, uint32_t value) {
 }
 
 static bool add_block(coap_pdu_t *pdu, uint16_t number, const struct block *block) {
-        return add_uint(pdu, number, block->number << 4 | (block->has_more ? 8U : 0U) |
-                                             block->size_exponent);
+        return add_uint(pdu, number, block->number << 4 | (block->has_more ? 8U : 0U) | block->size_exponent);
 }
 
 int answer_to_pdu(const struct answer *answer, coap_pdu_t *pdu) {
@@ -152,12 +151,10 @@ int answer_to_pdu(const struct answer *answer, coap_pdu_t *pdu) {
         if (answer->observe >= 0)
                 fits = fits && add_uint(pdu, COAP_OPTION_OBSERVE, (uint32_t)answer->observe);
         if (answer->content_format >= 0)
-                fits = fits && add_uint(pdu, COAP_OPTION_CONTENT_FORMAT,
-                                        (uint32_t)answer->content_format);
+                fits = fits && add_uint(pdu, COAP_OPTION_CONTENT_FORMAT, (uint32_t)answer->content_format);
         if (answer->max_age_sec >= 0)
                 fits = fits && add_uint(pdu, COAP_OPTION_MAXAGE,
-                                        answer->max_age_sec > UINT32_MAX
-                                                ? UINT32_MAX : (uint32_t)answer->max_age_sec);
+                                        answer->max_age_sec > UINT32_MAX ? UINT32_MAX : (uint32_t)answer->max_age_sec);
         if (answer->block2.is_present)
                 fits = fits && add_block(pdu, COAP_OPTION_BLOCK2, &answer->block2);
         if (answer->block1.is_present)

@@ -7,7 +7,7 @@
 #include "gatewayd/bytes.h"
 #include "gatewayd/problem.h"
 
-#define TOKEN_MAX 8
+#define TOKEN_MAX  8
 #define ETAG_BYTES 8
 
 /* RFC 7959 §2.2. `size_exponent` 7 is reserved: is_bad. */
@@ -33,25 +33,25 @@ struct request {
         int32_t accept;         /* FORMAT_NONE when absent */
         int32_t observe;        /* -1 absent */
         struct block block1, block2;
-        uint32_t size1;         /* 0 absent */
+        uint32_t size1;           /* 0 absent */
         struct bytes request_tag; /* RFC 9175 §3; data NULL when absent */
-        uint8_t no_response;    /* RFC 7967: classes 2 (bit 1), 4 (bit 3), 5 (bit 4) not wanted */
-        uint16_t refused_option; /* a critical option that we may not ignore; 0 none */
+        uint8_t no_response;      /* RFC 7967: classes 2 (bit 1), 4 (bit 3), 5 (bit 4) not wanted */
+        uint16_t refused_option;  /* a critical option that we may not ignore; 0 none */
         struct bytes payload;
 };
 
 struct answer {
         uint8_t code;
         int32_t content_format;
-        int64_t max_age_sec;    /* -1: no option */
-        uint32_t size1;         /* 0: no option */
-        uint32_t size2;         /* 0: no option */
+        int64_t max_age_sec; /* -1: no option */
+        uint32_t size1;      /* 0: no option */
+        uint32_t size2;      /* 0: no option */
         bool has_etag;
         uint8_t etag[ETAG_BYTES];
-        int32_t observe;        /* -1: no option */
+        int32_t observe; /* -1: no option */
         struct block block1, block2;
-        struct bytes payload;   /* borrowed */
-        struct buffer problem;  /* what `payload` borrows from where south itself answers */
+        struct bytes payload;  /* borrowed */
+        struct buffer problem; /* what `payload` borrows from where south itself answers */
 };
 
 #define ANSWER_NONE ((struct answer){ .content_format = -1, .max_age_sec = -1, .observe = -1 })
@@ -66,7 +66,6 @@ struct request_scratch {
 };
 
 struct coap_pdu_t;
-void request_of_pdu(const struct coap_pdu_t *pdu, struct request_scratch *scratch,
-                    struct request *ret);
+void request_of_pdu(const struct coap_pdu_t *pdu, struct request_scratch *scratch, struct request *ret);
 /* Adds options and payload to a PDU that has its token. Returns 0, or -EMSGSIZE when they do not fit. */
 int answer_to_pdu(const struct answer *answer, struct coap_pdu_t *pdu);

@@ -7,8 +7,7 @@
 #include <arpa/inet.h>
 
 static bool is_mapped(const struct peer *peer) {
-        return peer->address.any.sa_family == AF_INET6 &&
-               IN6_IS_ADDR_V4MAPPED(&peer->address.v6.sin6_addr);
+        return peer->address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer->address.v6.sin6_addr);
 }
 
 bool peer_is_valid(const struct peer *peer) {
@@ -32,8 +31,7 @@ bool peer_equal(const struct peer *a, const struct peer *b) {
                        a->address.v4.sin_port == b->address.v4.sin_port;
         return a->address.v6.sin6_port == b->address.v6.sin6_port &&
                a->address.v6.sin6_scope_id == b->address.v6.sin6_scope_id &&
-               memcmp(&a->address.v6.sin6_addr, &b->address.v6.sin6_addr,
-                      sizeof a->address.v6.sin6_addr) == 0;
+               memcmp(&a->address.v6.sin6_addr, &b->address.v6.sin6_addr, sizeof a->address.v6.sin6_addr) == 0;
 }
 
 void peer_key(const struct peer *peer, uint8_t to[PEER_KEY_BYTES]) {
@@ -88,22 +86,18 @@ void peer_text(const struct peer *peer, char to[PEER_TEXT_MAX]) {
 
         if (peer->address.any.sa_family == AF_INET) {
                 inet_ntop(AF_INET, &peer->address.v4.sin_addr, address, sizeof address);
-                snprintf(to, PEER_TEXT_MAX, "%s:%u", address,
-                         (unsigned)ntohs(peer->address.v4.sin_port));
+                snprintf(to, PEER_TEXT_MAX, "%s:%u", address, (unsigned)ntohs(peer->address.v4.sin_port));
                 return;
         }
         if (is_mapped(peer)) {
                 inet_ntop(AF_INET, peer->address.v6.sin6_addr.s6_addr + 12, address, sizeof address);
-                snprintf(to, PEER_TEXT_MAX, "%s:%u", address,
-                         (unsigned)ntohs(peer->address.v6.sin6_port));
+                snprintf(to, PEER_TEXT_MAX, "%s:%u", address, (unsigned)ntohs(peer->address.v6.sin6_port));
                 return;
         }
         inet_ntop(AF_INET6, &peer->address.v6.sin6_addr, address, sizeof address);
         if (IN6_IS_ADDR_LINKLOCAL(&peer->address.v6.sin6_addr))
-                snprintf(to, PEER_TEXT_MAX, "[%s%%%u]:%u", address,
-                         (unsigned)peer->address.v6.sin6_scope_id,
+                snprintf(to, PEER_TEXT_MAX, "[%s%%%u]:%u", address, (unsigned)peer->address.v6.sin6_scope_id,
                          (unsigned)ntohs(peer->address.v6.sin6_port));
         else
-                snprintf(to, PEER_TEXT_MAX, "[%s]:%u", address,
-                         (unsigned)ntohs(peer->address.v6.sin6_port));
+                snprintf(to, PEER_TEXT_MAX, "[%s]:%u", address, (unsigned)ntohs(peer->address.v6.sin6_port));
 }

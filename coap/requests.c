@@ -37,8 +37,8 @@ static struct bytes token_of(const struct exchange *exchange) {
         return BYTES(exchange->token, exchange->token_size);
 }
 
-static struct exchange *exchange_new(struct requests *requests, struct session *session,
-                                     const struct request *request, uint64_t now_usec) {
+static struct exchange *exchange_new(struct requests *requests, struct session *session, const struct request *request,
+                                     uint64_t now_usec) {
         struct exchange *exchange = xcalloc(1, sizeof *exchange);
 
         exchange->session = session;
@@ -111,8 +111,7 @@ static uint8_t exponent_of(const struct requests *requests, uint16_t block_size)
 }
 
 void requests_cut(struct requests *requests, struct session *session, const struct kept_key *key,
-                  const struct block *wanted, uint16_t block_size, uint64_t now_usec,
-                  struct answer *answer) {
+                  const struct block *wanted, uint16_t block_size, uint64_t now_usec, struct answer *answer) {
         kept_cut(requests->kept, session, key, wanted, largest_block(requests, session),
                  exponent_of(requests, block_size), now_usec, answer);
 }
@@ -121,23 +120,22 @@ static struct exchange *waiting_for(const struct session *session, const struct 
         struct exchange *exchange;
 
         LIST_FOREACH(exchange, &session->exchanges, of_session)
-                if (exchange->message_id == request->message_id &&
-                    bytes_equal(token_of(exchange), request->token))
-                        return exchange;
+        if (exchange->message_id == request->message_id && bytes_equal(token_of(exchange), request->token))
+                return exchange;
         return NULL;
 }
 
 /* Asks for a further block of an answer. Only a reading method may be asked of core anew where
  * nothing is kept: a POST must not act twice. */
-static bool serve_kept(struct requests *requests, struct session *session,
-                       const struct request *request, uint64_t now_usec, struct answer *answer) {
+static bool serve_kept(struct requests *requests, struct session *session, const struct request *request,
+                       uint64_t now_usec, struct answer *answer) {
         struct kept_key key = { request->method, request->path, request->query };
         struct problem problem = { 0 };
 
         if (!request->block2.is_present || request->block2.number == 0)
                 return false;
-        if (kept_serve(requests->kept, session, &key, &request->block2,
-                       largest_block(requests, session), now_usec, answer))
+        if (kept_serve(requests->kept, session, &key, &request->block2, largest_block(requests, session), now_usec,
+                       answer))
                 return true;
         if (request->method == CODE_GET || request->method == CODE_FETCH)
                 return false;
@@ -163,9 +161,8 @@ static bool refuse_options(const struct request *request, struct answer *answer)
 }
 
 /* Takes the body, in blocks or whole. True when the request may go on with `body`. */
-static bool take_body(struct requests *requests, struct session *session,
-                      const struct request *request, uint64_t now_usec, struct bytes *body,
-                      struct answer *answer) {
+static bool take_body(struct requests *requests, struct session *session, const struct request *request,
+                      uint64_t now_usec, struct bytes *body, struct answer *answer) {
         struct problem problem = { 0 };
         enum block_verdict verdict;
 
@@ -189,8 +186,7 @@ static bool take_body(struct requests *requests, struct session *session,
         }
 }
 
-static bool too_many(const struct requests *requests, const struct session *session,
-                     struct problem *problem) {
+static bool too_many(const struct requests *requests, const struct session *session, struct problem *problem) {
         if (session->exchange_count >= EXCHANGES_PER_SESSION)
                 (void)problem_set(problem, CODE_TOO_MANY_REQUESTS, EBUSY, "too many requests",
                                   "at most %d may wait for an answer at once", EXCHANGES_PER_SESSION);
@@ -203,8 +199,8 @@ static bool too_many(const struct requests *requests, const struct session *sess
         return true;
 }
 
-static int tell_core(struct requests *requests, const struct exchange *exchange,
-                     const struct request *request, struct bytes body) {
+static int tell_core(struct requests *requests, const struct exchange *exchange, const struct request *request,
+                     struct bytes body) {
         struct message_request message = {
                 .session = (uint64_t)requests->options.generation << 32 | exchange->session->number,
                 .exchange = exchange->number,
@@ -222,9 +218,8 @@ static int tell_core(struct requests *requests, const struct exchange *exchange,
         return requests->options.tell_core(requests->options.userdata, &message);
 }
 
-static enum request_verdict pass_on(struct requests *requests, struct session *session,
-                                    const struct request *request, struct bytes body,
-                                    uint64_t now_usec, struct answer *answer) {
+static enum request_verdict pass_on(struct requests *requests, struct session *session, const struct request *request,
+                                    struct bytes body, uint64_t now_usec, struct answer *answer) {
         uint64_t *counters = requests->options.counters;
         struct problem problem = { 0 };
         struct observer *observer;
@@ -250,17 +245,14 @@ static enum request_verdict pass_on(struct requests *requests, struct session *s
         return REQUEST_PENDING;
 }
 
-enum request_verdict requests_take(struct requests *requests, struct session *session,
-                                   const struct request *request, uint64_t now_usec,
-                                   struct answer *answer) {
+enum request_verdict requests_take(struct requests *requests, struct session *session, const struct request *request,
+                                   uint64_t now_usec, struct answer *answer) {
         const struct exchange *waiting = waiting_for(session, request);
         struct bytes body;
 
         if (waiting)
-                return waiting->is_late && request->is_confirmable ? REQUEST_ACKNOWLEDGED
-                                                                   : REQUEST_PENDING;
-        if (refuse_options(request, answer) ||
-            serve_kept(requests, session, request, now_usec, answer) ||
+                return waiting->is_late && request->is_confirmable ? REQUEST_ACKNOWLEDGED : REQUEST_PENDING;
+        if (refuse_options(request, answer) || serve_kept(requests, session, request, now_usec, answer) ||
             !take_body(requests, session, request, now_usec, &body, answer))
                 return REQUEST_ANSWERED;
         return pass_on(requests, session, request, body, now_usec, answer);
@@ -273,8 +265,7 @@ static bool is_wanted(const struct exchange *exchange, uint8_t code) {
         return class < 1 || !(exchange->no_response & 1U << (class - 1));
 }
 
-static void send_answer(struct requests *requests, const struct exchange *exchange,
-                        const struct answer *answer) {
+static void send_answer(struct requests *requests, const struct exchange *exchange, const struct answer *answer) {
         struct session *session = exchange->session;
         enum message_type type = MESSAGE_NON_CONFIRMABLE;
         uint16_t message_id = exchange->message_id;
@@ -282,8 +273,8 @@ static void send_answer(struct requests *requests, const struct exchange *exchan
 
         if (!is_wanted(exchange, answer->code)) {
                 if (exchange->is_confirmable && !exchange->is_late)
-                        (void)engines_send(requests->engines, session, MESSAGE_ACKNOWLEDGEMENT,
-                                           message_id, BYTES(NULL, 0), &nothing);
+                        (void)engines_send(requests->engines, session, MESSAGE_ACKNOWLEDGEMENT, message_id,
+                                           BYTES(NULL, 0), &nothing);
                 return;
         }
         if (exchange->is_confirmable && !exchange->is_late)
@@ -318,13 +309,12 @@ static struct exchange *exchange_of(const struct session *session, uint64_t numb
         struct exchange *exchange;
 
         LIST_FOREACH(exchange, &session->exchanges, of_session)
-                if (exchange->number == number)
-                        return exchange;
+        if (exchange->number == number)
+                return exchange;
         return NULL;
 }
 
-static void register_observer(struct requests *requests, struct exchange *exchange,
-                              struct answer *answer) {
+static void register_observer(struct requests *requests, struct exchange *exchange, struct answer *answer) {
         struct observer like = {
                 .token_size = exchange->token_size,
                 .method = exchange->method,
@@ -349,8 +339,7 @@ void requests_reply(struct requests *requests, const struct message_reply *reply
 
         if (!exchange)
                 return;
-        key = (struct kept_key){ exchange->method, buffer_bytes(&exchange->path),
-                                 buffer_bytes(&exchange->query) };
+        key = (struct kept_key){ exchange->method, buffer_bytes(&exchange->path), buffer_bytes(&exchange->query) };
         if (exchange->block1.is_present)
                 answer.block1 = exchange->block1;
         requests_cut(requests, session, &key, &exchange->block2, reply->block_size, now_usec, &answer);
@@ -372,8 +361,8 @@ static void make_late(struct requests *requests, struct exchange *exchange) {
         TAILQ_INSERT_TAIL(&requests->late, exchange, by_age);
         exchange->is_late = true;
         if (exchange->is_confirmable)
-                (void)engines_send(requests->engines, exchange->session, MESSAGE_ACKNOWLEDGEMENT,
-                                   exchange->message_id, BYTES(NULL, 0), &nothing);
+                (void)engines_send(requests->engines, exchange->session, MESSAGE_ACKNOWLEDGEMENT, exchange->message_id,
+                                   BYTES(NULL, 0), &nothing);
 }
 
 static void give_up(struct requests *requests, struct exchange *exchange) {
@@ -400,18 +389,15 @@ bool requests_are_waiting(const struct requests *requests) {
 }
 
 uint64_t requests_tick(struct requests *requests, uint64_t now_usec) {
-        uint64_t next = earlier(blocks_tick(requests->blocks, now_usec),
-                                kept_tick(requests->kept, now_usec));
+        uint64_t next = earlier(blocks_tick(requests->blocks, now_usec), kept_tick(requests->kept, now_usec));
         struct exchange *exchange;
 
         requests->options.counters[SOUTH_BLOCK_BODIES] = blocks_open(requests->blocks);
-        while ((exchange = TAILQ_FIRST(&requests->early)) &&
-               now_usec - exchange->begun_usec >= EXCHANGE_LATE_USEC)
+        while ((exchange = TAILQ_FIRST(&requests->early)) && now_usec - exchange->begun_usec >= EXCHANGE_LATE_USEC)
                 make_late(requests, exchange);
         if (exchange)
                 next = earlier(next, exchange->begun_usec + EXCHANGE_LATE_USEC);
-        while ((exchange = TAILQ_FIRST(&requests->late)) &&
-               now_usec - exchange->begun_usec >= EXCHANGE_LOST_USEC)
+        while ((exchange = TAILQ_FIRST(&requests->late)) && now_usec - exchange->begun_usec >= EXCHANGE_LOST_USEC)
                 give_up(requests, exchange);
         if (exchange)
                 next = earlier(next, exchange->begun_usec + EXCHANGE_LOST_USEC);

@@ -17,9 +17,9 @@
 
 #define EXCHANGE_LATE_USEC (500 * UINT64_C(1000))
 /* Core owes an answer by then; the device gets 5.03. */
-#define EXCHANGE_LOST_USEC (20 * UINT64_C(1000000))
+#define EXCHANGE_LOST_USEC    (20 * UINT64_C(1000000))
 #define EXCHANGES_PER_SESSION 8
-#define EXCHANGES_MAX 4096
+#define EXCHANGES_MAX         4096
 
 struct requests;
 
@@ -41,11 +41,9 @@ struct requests *requests_free(struct requests *requests);
 void requests_use_engines(struct requests *requests, struct engines *engines);
 
 /* What engine.h asks for; `userdata` is the struct requests. */
-enum request_verdict requests_take(struct requests *requests, struct session *session,
-                                   const struct request *request, uint64_t now_usec,
-                                   struct answer *answer);
-void requests_acknowledged(struct requests *requests, struct session *session, uint16_t message_id,
-                           uint64_t now_usec);
+enum request_verdict requests_take(struct requests *requests, struct session *session, const struct request *request,
+                                   uint64_t now_usec, struct answer *answer);
+void requests_acknowledged(struct requests *requests, struct session *session, uint16_t message_id, uint64_t now_usec);
 void requests_undelivered(struct requests *requests, struct session *session, uint16_t message_id);
 
 /* What core says. A reply for an exchange or a session that is gone is dropped. */

@@ -7,7 +7,7 @@
 
 /* Header, token, ETag, Observe, Content-Format, Max-Age, Block2, Block1, Size2, payload marker. */
 #define ANSWER_OVERHEAD_BYTES (4 + 8 + 9 + 4 + 3 + 5 + 4 + 4 + 5 + 1)
-#define EXPONENT_MAX 6
+#define EXPONENT_MAX          6
 
 struct exchange {
         struct session *session;
@@ -43,5 +43,4 @@ struct answer answer_of_reply(const struct message_reply *reply);
 /* Cuts an answer to what fits into one datagram to this session, and keeps the rest. `block_size` is
  * core's wish, 0: none. */
 void requests_cut(struct requests *requests, struct session *session, const struct kept_key *key,
-                  const struct block *wanted, uint16_t block_size, uint64_t now_usec,
-                  struct answer *answer);
+                  const struct block *wanted, uint16_t block_size, uint64_t now_usec, struct answer *answer);

@@ -11,10 +11,10 @@
 #include "gatewayd/messages.h"
 
 enum session_state {
-        SESSION_LISTENING,   /* takes ClientHellos from anybody; in no table */
-        SESSION_HALF_OPEN,   /* its cookie was right; Finished not verified yet */
+        SESSION_LISTENING, /* takes ClientHellos from anybody; in no table */
+        SESSION_HALF_OPEN, /* its cookie was right; Finished not verified yet */
         SESSION_ESTABLISHED,
-        SESSION_DEAD,        /* in no table; freed when nobody can be inside it */
+        SESSION_DEAD, /* in no table; freed when nobody can be inside it */
 };
 
 #define SESSION_RANDOM_BYTES 32
@@ -41,16 +41,16 @@ struct session {
 
         /* The handshake */
         struct buffer identity;
-        size_t identity_size;     /* as the ClientKeyExchange says; SIZE_MAX: not seen */
+        size_t identity_size; /* as the ClientKeyExchange says; SIZE_MAX: not seen */
         bool has_forward_secrecy;
-        bool is_identity_known;   /* core gave a key for it */
+        bool is_identity_known; /* core gave a key for it */
         bool has_failure;
         enum handshake_failure failure;
         enum close_reason reason; /* once dead */
         bool was_established;
 
         LIST_ENTRY(session) same_peer, same_number;
-        TAILQ_ENTRY(session) in_order; /* half-open: by age; established: by last use; dead */
+        TAILQ_ENTRY(session) in_order;    /* half-open: by age; established: by last use; dead */
         TAILQ_ENTRY(session) in_buffered; /* while has_buffers, by last use */
         LIST_ENTRY(session) same_prefix;
         struct prefix *prefix;
@@ -87,8 +87,7 @@ int sessions_new(const struct session_limits *limits, struct sessions **ret);
 struct sessions *sessions_free(struct sessions *sessions);
 
 /* Of one address at most one is half open and one established; NULL when there is none. */
-struct session *sessions_find(const struct sessions *sessions, const struct peer *peer,
-                              enum session_state state);
+struct session *sessions_find(const struct sessions *sessions, const struct peer *peer, enum session_state state);
 struct session *sessions_by_number(const struct sessions *sessions, uint32_t number);
 
 /* The half-open session that must end before another of `peer`'s prefix may begin: the oldest of

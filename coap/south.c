@@ -24,9 +24,9 @@
 
 /* Frames waiting for core: some thousand requests. */
 #define EXCHANGE_QUEUE_BYTES (4 * 1024 * 1024)
-#define FRAMES_PER_TURN 64
+#define FRAMES_PER_TURN      64
 /* How soon timers are looked at while something half done waits. */
-#define BUSY_USEC (100 * UINT64_C(1000))
+#define BUSY_USEC       (100 * UINT64_C(1000))
 #define STATISTICS_USEC UINT64_C(1000000)
 
 const struct south_settings south_settings_default = {
@@ -57,9 +57,9 @@ struct south {
         struct link *exchange;
         struct link_watch *watch;
         sd_event_source *udp, *timer;
-        uint64_t wake_usec;       /* when `timer` fires; UINT64_MAX: not armed */
-        uint64_t now_usec;        /* at the beginning of the turn */
-        struct buffer frame;      /* bodies of frames are written here */
+        uint64_t wake_usec;  /* when `timer` fires; UINT64_MAX: not armed */
+        uint64_t now_usec;   /* at the beginning of the turn */
+        struct buffer frame; /* bodies of frames are written here */
         bool is_ending;
 };
 
@@ -118,8 +118,7 @@ static void end_turn(struct south *south) {
 
 /* ---- what DTLS asks and tells ---- */
 
-static int key_wanted(void *userdata, struct session *session, struct bytes identity,
-                      struct secret *ret) {
+static int key_wanted(void *userdata, struct session *session, struct bytes identity, struct secret *ret) {
         struct south *south = userdata;
         char peer[PEER_TEXT_MAX];
         struct message_psk question = {
@@ -144,8 +143,7 @@ static void connected(void *userdata, struct session *session, const char *suite
                 .finished_usec = south->now_usec,
         };
 
-        if (RAND_bytes((unsigned char *)&session->next_message_id,
-                       sizeof session->next_message_id) != 1)
+        if (RAND_bytes((unsigned char *)&session->next_message_id, sizeof session->next_message_id) != 1)
                 session->next_message_id = (uint16_t)session->number;
         peer_text(&session->peer, peer);
         message.peer = bytes_of(peer);
@@ -158,8 +156,8 @@ static void connected(void *userdata, struct session *session, const char *suite
 static void handshake_failed(void *userdata, struct session *session) {
         struct south *south = userdata;
 
-        failures_add(south->failures, session->failure, buffer_bytes(&session->identity),
-                     &session->peer, south->now_usec);
+        failures_add(south->failures, session->failure, buffer_bytes(&session->identity), &session->peer,
+                     south->now_usec);
 }
 
 static void failure_told(void *userdata, const struct message_handshake_failed *message) {
@@ -167,8 +165,7 @@ static void failure_told(void *userdata, const struct message_handshake_failed *
 
         south->frame.size = 0;
         message_write_handshake_failed(message, &south->frame);
-        (void)link_send(south->exchange, FRAME_HANDSHAKE_FAILED, buffer_bytes(&south->frame),
-                        LINK_MAY_REFUSE);
+        (void)link_send(south->exchange, FRAME_HANDSHAKE_FAILED, buffer_bytes(&south->frame), LINK_MAY_REFUSE);
 }
 
 static void plaintext(void *userdata, struct session *session, struct bytes data) {
@@ -195,8 +192,8 @@ static void exhausted(void *userdata) {
 
 /* ---- what libcoap asks and tells ---- */
 
-static enum request_verdict request(void *userdata, struct session *session,
-                                    const struct request *asked, struct answer *answer) {
+static enum request_verdict request(void *userdata, struct session *session, const struct request *asked,
+                                    struct answer *answer) {
         struct south *south = userdata;
 
         return requests_take(south->requests, session, asked, south->now_usec, answer);
@@ -344,8 +341,8 @@ static int make_dtls(struct south *south, struct problem *problem) {
                 .userdata = south,
         };
 
-        return dtls_new(&south->settings, &handlers, south->datagrams, south->counters,
-                        south->now_usec, &south->dtls, problem);
+        return dtls_new(&south->settings, &handlers, south->datagrams, south->counters, south->now_usec, &south->dtls,
+                        problem);
 }
 
 static int make_engines(struct south *south, struct problem *problem) {
@@ -369,8 +366,8 @@ static int make_engines(struct south *south, struct problem *problem) {
         int r;
 
         south->requests = requests_new(&options);
-        r = engines_new(south->event, south->settings.engines, dtls_sessions(south->dtls), &handlers,
-                        &south->engines, problem);
+        r = engines_new(south->event, south->settings.engines, dtls_sessions(south->dtls), &handlers, &south->engines,
+                        problem);
         if (r >= 0)
                 requests_use_engines(south->requests, south->engines);
         return r;
@@ -386,11 +383,9 @@ static int attach(struct south *south) {
         };
         int r;
 
-        r = sd_event_add_io(south->event, &south->udp, datagrams_fd(south->datagrams), EPOLLIN, on_udp,
-                            south);
+        r = sd_event_add_io(south->event, &south->udp, datagrams_fd(south->datagrams), EPOLLIN, on_udp, south);
         if (r >= 0)
-                r = sd_event_add_time(south->event, &south->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000,
-                                      on_timer, south);
+                r = sd_event_add_time(south->event, &south->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, south);
         if (r >= 0)
                 r = sd_event_source_set_enabled(south->timer, SD_EVENT_OFF);
         if (r >= 0)

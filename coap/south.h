@@ -11,16 +11,16 @@
 #include "gatewayd/problem.h"
 
 struct south_settings {
-        unsigned engines;            /* libcoap contexts, 1 to 256 */
-        unsigned max_sessions;       /* established; the longest idle goes first */
-        unsigned max_half_open;      /* handshaking, in all */
+        unsigned engines;              /* libcoap contexts, 1 to 256 */
+        unsigned max_sessions;         /* established; the longest idle goes first */
+        unsigned max_half_open;        /* handshaking, in all */
         unsigned max_half_open_prefix; /* handshaking per /24 (IPv4) or /56 (IPv6) */
-        unsigned mtu;                /* largest datagram of ours, bytes of UDP payload */
-        uint64_t idle_sec;           /* established sessions end after this silence */
-        uint64_t half_open_sec;      /* handshakes end after this long */
-        size_t max_body_bytes;       /* largest request body (RFC 7959 reassembly) */
-        uint16_t block_size;         /* default for our own Block2 where neither client nor reply says */
-        unsigned max_bodies;         /* bodies being reassembled at once, in all */
+        unsigned mtu;                  /* largest datagram of ours, bytes of UDP payload */
+        uint64_t idle_sec;             /* established sessions end after this silence */
+        uint64_t half_open_sec;        /* handshakes end after this long */
+        size_t max_body_bytes;         /* largest request body (RFC 7959 reassembly) */
+        uint16_t block_size;           /* default for our own Block2 where neither client nor reply says */
+        unsigned max_bodies;           /* bodies being reassembled at once, in all */
 };
 extern const struct south_settings south_settings_default;
 

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/types.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
-#define _printf_(a, b) __attribute__((format(printf, a, b)))
+#define _cleanup_(f)    __attribute__((cleanup(f)))
+#define _printf_(a, b)  __attribute__((format(printf, a, b)))
 #define ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Calendar time in seconds since 1970, UTC, without leap seconds. */

@@ -69,10 +69,10 @@ struct moment clock_advance(struct clock *clock, const struct clock_reading *rea
         now = (struct moment){
                 .wall = clock->floor,
                 .powered_sec = clock->powered_sec,
-                .quality = is_behind ? CLOCK_UNKNOWN :
-                           reading->is_synchronized ? CLOCK_SYNCHRONIZED :
-                           clock->was_synchronized  ? CLOCK_HELD :
-                                                      CLOCK_UNKNOWN,
+                .quality = is_behind                  ? CLOCK_UNKNOWN
+                           : reading->is_synchronized ? CLOCK_SYNCHRONIZED
+                           : clock->was_synchronized  ? CLOCK_HELD
+                                                      : CLOCK_UNKNOWN,
         };
         now.wall_trusted = now.quality != CLOCK_UNKNOWN && clock->hold_until_powered == 0;
         return now;

@@ -50,11 +50,11 @@ struct clock_reading {
 
 /* The ratchet's state; `recorded` members are what the store keeps (store/meta.h). */
 struct clock {
-        unix_sec floor;            /* the latest wall time seen; never decreases */
-        int64_t powered_sec;       /* at `boottime_sec` */
-        int64_t boottime_sec;      /* of the last reading */
-        char boot_id[37];          /* of the last reading */
-        bool was_synchronized;     /* since this boot */
+        unix_sec floor;             /* the latest wall time seen; never decreases */
+        int64_t powered_sec;        /* at `boottime_sec` */
+        int64_t boottime_sec;       /* of the last reading */
+        char boot_id[37];           /* of the last reading */
+        bool was_synchronized;      /* since this boot */
         int64_t hold_until_powered; /* a jump forward is held until then; 0: none */
 };
 

@@ -24,11 +24,11 @@
 #define TICK_USEC (1000 * 1000)
 #endif
 /* How many devices one tick looks at: a fleet that falls due together (a long outage) comes in portions. */
-#define TICK_DEVICES 256
+#define TICK_DEVICES       256
 #define RESCHEDULE_DEVICES 64
-#define CLOCK_RECORD_SEC 600
-#define HOUSEKEEPING_SEC 3600
-#define THROTTLE_USEC (60 * UINT64_C(1000000))
+#define CLOCK_RECORD_SEC   600
+#define HOUSEKEEPING_SEC   3600
+#define THROTTLE_USEC      (60 * UINT64_C(1000000))
 
 uint64_t core_monotonic_usec(void) {
         struct timespec t;
@@ -87,7 +87,8 @@ static void tell_clock(struct core *core, const struct moment *now, int64_t held
                 tell(core, EVENT_CLOCK_QUALITY, "%s", names[now->quality]);
                 if (wall_read + CLOCK_JUMP_SEC < now->wall)
                         tell(core, EVENT_CLOCK_BEHIND,
-                             "the machine's clock is %lld days behind what the store has seen; the store's time goes on",
+                             "the machine's clock is %lld days behind what the store has seen; the store's time goes "
+                             "on",
                              (long long)((now->wall - wall_read) / 86400));
         }
         if (core->clock.hold_until_powered != 0 && held_before == 0)
@@ -131,7 +132,8 @@ static int close_turn(struct core *core) {
                 if (r < 0) {
                         core_drop(core);
                         core->is_degraded = true;
-                        tell(core, EVENT_STORE_DEGRADED, "a turn could not be committed and was dropped: %s", strerror(-r));
+                        tell(core, EVENT_STORE_DEGRADED, "a turn could not be committed and was dropped: %s",
+                             strerror(-r));
                         if (r != -ENOSPC)
                                 core_fatal(core, EVENT_STORE_FAILED, strerror(-r));
                         return r;
@@ -317,7 +319,8 @@ static void reload(struct core *core, int fd) {
 
         /* The supervisor has found it good; what it cannot know is which profiles are in use. */
         if (config_load_descriptor(fd, &config, &problems) >= 0 && !profiles_are_kept(core, config)) {
-                tell(core, EVENT_CONFIG_REFUSED, "devices in the registry use a profile that the new file does not have");
+                tell(core, EVENT_CONFIG_REFUSED,
+                     "devices in the registry use a profile that the new file does not have");
                 config = config_free(config);
         }
         close(fd);
@@ -428,7 +431,8 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         if (r >= 0)
                 r = store_barrier_wait(core->store, core->last_turn);
         if (r < 0)
-                return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s", strerror(-r));
+                return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s",
+                                   strerror(-r));
         core->turn.custodian = &core->custodian;
         return 0;
 }
@@ -481,13 +485,15 @@ static int set_up(struct core *core) {
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
         if (has_recovery)
-                journal_line(4, "core: the store is open and the sealing key opens it from now on; take the recovery key "
-                                "off this gateway (the file recovery.key or the credential " RECOVERY_CREDENTIAL ")");
+                journal_line(4,
+                             "core: the store is open and the sealing key opens it from now on; take the recovery key "
+                             "off this gateway (the file recovery.key or the credential " RECOVERY_CREDENTIAL ")");
         if (core->is_sealing_key_file)
                 tell(core, EVENT_SEALING_KEY_FILE, "the store is sealed with a key in a file beside it");
         if (core->is_sandbox_weak)
                 tell(core, EVENT_SANDBOX_WEAK, "this kernel has no Landlock; core runs without it");
-        r = sd_event_add_io(core->process.event, &core->barrier, store_barrier_fd(core->store), EPOLLIN, on_barrier, core);
+        r = sd_event_add_io(core->process.event, &core->barrier, store_barrier_fd(core->store), EPOLLIN, on_barrier,
+                            core);
         if (r >= 0)
                 r = sd_event_source_set_priority(core->barrier, -5); /* answers before new questions */
         if (r >= 0)

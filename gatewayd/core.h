@@ -17,8 +17,8 @@ struct output {
         enum { OUTPUT_FRAME, OUTPUT_EFFECT, OUTPUT_DONE } kind;
         uint8_t frame_type;
         enum link_refusal refusal;
-        struct buffer body;              /* OUTPUT_FRAME, to south's exchange link */
-        struct effect effect;            /* OUTPUT_EFFECT */
+        struct buffer body;                 /* OUTPUT_FRAME, to south's exchange link */
+        struct effect effect;               /* OUTPUT_EFFECT */
         void (*done)(void *arg, int error); /* OUTPUT_DONE */
         void *arg;
 };
@@ -53,10 +53,10 @@ struct core {
         uint64_t south_statistics[SOUTH_COUNTERS];
 
         struct core_link north;
-        uint64_t north_sent;     /* the highest sequence sent to this north */
-        uint64_t north_open;     /* how many of them are not acknowledged */
-        uint64_t north_parked;   /* receipts of parked records sent to this north */
-        bool is_north_unheard;   /* a turn with its acknowledgements was dropped */
+        uint64_t north_sent;   /* the highest sequence sent to this north */
+        uint64_t north_open;   /* how many of them are not acknowledged */
+        uint64_t north_parked; /* receipts of parked records sent to this north */
+        bool is_north_unheard; /* a turn with its acknowledgements was dropped */
         struct message_uplink uplink;
         char uplink_reason[160];
         bool is_uplink_known;
@@ -69,8 +69,8 @@ struct core {
         char reschedule_after[DEVICE_ID_MAX + 1]; /* where the pass after a reload stands */
         bool is_rescheduling;
         bool is_sandbox_weak, is_sealing_key_file;
-        int64_t clock_recorded;   /* powered seconds when the clock was last put into the store */
-        int64_t housekept;        /* powered seconds of the last clearing of what is too old */
+        int64_t clock_recorded; /* powered seconds when the clock was last put into the store */
+        int64_t housekept;      /* powered seconds of the last clearing of what is too old */
 };
 
 /* core.c: turns. A dispatch that may change something begins with core_begin(), ends with core_end();

@@ -124,8 +124,7 @@ void session_clear(struct session_table *table) {
         session_each(table, NULL, remove_one, table);
 }
 
-struct remembered *session_recall(struct session *session, uint16_t message_id, struct bytes token,
-                                  uint64_t now_usec) {
+struct remembered *session_recall(struct session *session, uint16_t message_id, struct bytes token, uint64_t now_usec) {
         for (size_t i = 0; session->remembered && i < REMEMBERED_MAX; i++) {
                 struct remembered *r = &session->remembered[i];
 

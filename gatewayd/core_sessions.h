@@ -11,15 +11,15 @@
 enum { OBSERVES_ME = 1, OBSERVES_RESULT = 2 };
 
 /* How many answers a session remembers for retransmitted requests (RFC 7252 §4.5), and for how long. */
-#define REMEMBERED_MAX 16
+#define REMEMBERED_MAX         16
 #define EXCHANGE_LIFETIME_USEC (247 * UINT64_C(1000000))
 
 struct remembered {
         uint16_t message_id;
         uint8_t token_size;
         uint8_t token[8];
-        uint64_t at_usec;  /* CLOCK_MONOTONIC */
-        uint64_t attempt;  /* of the turn that decided it: a turn that fails to commit is forgotten */
+        uint64_t at_usec; /* CLOCK_MONOTONIC */
+        uint64_t attempt; /* of the turn that decided it: a turn that fails to commit is forgotten */
         struct reply reply;
 };
 

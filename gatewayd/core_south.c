@@ -9,10 +9,10 @@
 #include "gatewayd/devices/devices.h"
 
 /* How many frames of the exchange link one turn takes together at most. */
-#define EXCHANGE_BURST 128
+#define EXCHANGE_BURST     128
 #define LOOKUP_QUEUE_BYTES (1u << 20)
 /* How much may wait for the barrier: a disk that hangs must not fill the memory. */
-#define OUTPUTS_MAX 65536
+#define OUTPUTS_MAX          65536
 #define EXCHANGE_QUEUE_BYTES (16u << 20)
 
 static void event_from_peer(struct core *core, enum event_kind kind, struct bytes identity, struct bytes peer,
@@ -207,8 +207,9 @@ static void tell_refusal(struct core *core, const struct session *session, const
         snprintf(event.profile, sizeof event.profile, "%s", request->from->device.profile);
         snprintf(event.kid, sizeof event.kid, "%s", session->identity);
         snprintf(event.peer, sizeof event.peer, "%s", session->peer);
-        snprintf(event.reason, sizeof event.reason, "/%.*s: %.100s", (int)(request->path.size < 40 ? request->path.size : 40),
-                 (const char *)request->path.data, problem->detail);
+        snprintf(event.reason, sizeof event.reason, "/%.*s: %.100s",
+                 (int)(request->path.size < 40 ? request->path.size : 40), (const char *)request->path.data,
+                 problem->detail);
         core_event(core, &event);
 }
 
@@ -346,8 +347,8 @@ static void notify_session(void *userdata, struct session *session) {
 
         if (!(session->observes & what->observes) || refresh(core, session, &identity) < 0)
                 return;
-        r = what->observes == OBSERVES_ME ? handle_me(&core->turn, &request, &reply, &problem) :
-                                            handle_result(&core->turn, &request, &reply, &problem);
+        r = what->observes == OBSERVES_ME ? handle_me(&core->turn, &request, &reply, &problem)
+                                          : handle_result(&core->turn, &request, &reply, &problem);
         if (r < 0)
                 reply_problem(&reply, &problem);
         message_write_reply(

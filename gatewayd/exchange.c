@@ -18,6 +18,7 @@ struct exchange_entry {
         const char *link; /* RFC 6690 attributes; NULL: not listed (a second method of a listed path) */
 };
 
+/* clang-format off: a table is read by its columns */
 static const struct exchange_entry table[] = {
         { ".well-known/core", CODE_GET,  RESOURCE_CORE, handle_core_links, "ct=40" },
         { "cred",             CODE_POST, RESOURCE_CRED, handle_cred,       "rt=\"gatewayd.cred\";ct=\"601 101 0\"" },
@@ -27,6 +28,7 @@ static const struct exchange_entry table[] = {
         { "rats/result",      CODE_GET,  RESOURCE_RATS, handle_result,     "rt=\"gatewayd.rats.result\";ct=60;obs" },
         { "time",             CODE_GET,  RESOURCE_TIME, handle_time,       "rt=\"gatewayd.time\";ct=60" },
 };
+/* clang-format on */
 
 static int find_entry(const struct request *request, const struct exchange_entry **ret, struct problem *problem) {
         bool is_path_known = false;
@@ -149,8 +151,7 @@ static bool filter_matches(const struct exchange_entry *entry, struct bytes quer
         return attribute_matches(entry->link, name, wanted);
 }
 
-int handle_core_links(struct turn *turn, const struct request *request, struct reply *reply,
-                      struct problem *problem) {
+int handle_core_links(struct turn *turn, const struct request *request, struct reply *reply, struct problem *problem) {
         (void)turn;
         if (request->accept != FORMAT_NONE && request->accept != FORMAT_LINK)
                 return problem_set(problem, CODE_NOT_ACCEPTABLE, EPROTONOSUPPORT, "not acceptable",

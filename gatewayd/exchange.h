@@ -15,7 +15,7 @@ struct identity {
         struct device device;         /* as in the store now */
         struct credential credential; /* the one the session was made with, as in the store now */
         const struct profile *profile;
-        bool has_forward_secrecy;     /* of the session */
+        bool has_forward_secrecy; /* of the session */
 };
 
 struct request {
@@ -43,11 +43,11 @@ typedef int (*exchange_handler)(struct turn *turn, const struct request *request
 
 /* What a resource is, for authorisation (lifecycle.h). */
 enum resource {
-        RESOURCE_CORE,     /* /.well-known/core */
+        RESOURCE_CORE, /* /.well-known/core */
         RESOURCE_ME,
         RESOURCE_TIME,
         RESOURCE_CRED,
-        RESOURCE_RATS,     /* /rats/… */
+        RESOURCE_RATS, /* /rats/… */
 };
 
 struct exchange_entry;
@@ -66,10 +66,10 @@ void exchange_handle(struct turn *turn, const struct exchange_entry *entry, cons
 void reply_problem(struct reply *reply, const struct problem *problem);
 
 /* The handlers. */
-int handle_core_links(struct turn *, const struct request *, struct reply *, struct problem *);     /* exchange.c */
-int handle_time(struct turn *, const struct request *, struct reply *, struct problem *);           /* exchange.c */
-int handle_cred(struct turn *, const struct request *, struct reply *, struct problem *);           /* devices/provision.c */
-int handle_me(struct turn *, const struct request *, struct reply *, struct problem *);             /* devices/me.c */
-int handle_nonce(struct turn *, const struct request *, struct reply *, struct problem *);          /* evidence/challenge.c */
-int handle_evidence(struct turn *, const struct request *, struct reply *, struct problem *);       /* evidence/attest.c */
-int handle_result(struct turn *, const struct request *, struct reply *, struct problem *);         /* evidence/attest.c */
+int handle_core_links(struct turn *, const struct request *, struct reply *, struct problem *); /* exchange.c */
+int handle_time(struct turn *, const struct request *, struct reply *, struct problem *);       /* exchange.c */
+int handle_cred(struct turn *, const struct request *, struct reply *, struct problem *);     /* devices/provision.c */
+int handle_me(struct turn *, const struct request *, struct reply *, struct problem *);       /* devices/me.c */
+int handle_nonce(struct turn *, const struct request *, struct reply *, struct problem *);    /* evidence/challenge.c */
+int handle_evidence(struct turn *, const struct request *, struct reply *, struct problem *); /* evidence/attest.c */
+int handle_result(struct turn *, const struct request *, struct reply *, struct problem *);   /* evidence/attest.c */

@@ -141,8 +141,7 @@ int link_send(struct link *link, uint8_t type, struct bytes body, enum link_refu
         return enqueue(link, type, body, NULL, 0);
 }
 
-int link_send_descriptors(struct link *link, uint8_t type, struct bytes body,
-                          const int *descriptors, size_t count) {
+int link_send_descriptors(struct link *link, uint8_t type, struct bytes body, const int *descriptors, size_t count) {
         if (link->is_broken)
                 return -EPIPE;
         if (body.size > LINK_FRAME_MAX - LINK_HEADER_BYTES || count > LINK_DESCRIPTORS_MAX)
@@ -155,8 +154,7 @@ union descriptor_control {
         struct cmsghdr align;
 };
 
-static void attach_descriptors(struct msghdr *message, union descriptor_control *control,
-                               const struct packet *packet) {
+static void attach_descriptors(struct msghdr *message, union descriptor_control *control, const struct packet *packet) {
         size_t size = sizeof(int) * packet->descriptor_count;
         struct cmsghdr *header;
 
@@ -221,8 +219,8 @@ int frame_parse(struct bytes packet, struct frame *ret) {
         *ret = (struct frame){ 0 };
         for (size_t i = 0; i < LINK_DESCRIPTORS_MAX; i++)
                 ret->descriptors[i] = -1;
-        if (packet.size < LINK_HEADER_BYTES || packet.data[0] != LINK_VERSION ||
-            packet.data[2] != 0 || packet.data[3] != 0)
+        if (packet.size < LINK_HEADER_BYTES || packet.data[0] != LINK_VERSION || packet.data[2] != 0 ||
+            packet.data[3] != 0)
                 return -EBADMSG;
         memcpy(&length, packet.data + 4, sizeof length);
         if (length != packet.size - LINK_HEADER_BYTES)
@@ -290,7 +288,7 @@ static int deliver(struct link *link, struct mmsghdr *message, link_handler hand
 int link_receive(struct link *link, size_t limit, link_handler handler, void *userdata) {
         struct mmsghdr messages[LINK_BURST];
         struct iovec vectors[LINK_BURST];
-        union descriptor_control controls[LINK_BURST];
+        union descriptor_control controls[LINK_BURST] = { 0 };
         int taken = 0;
 
         while ((size_t)taken < limit) {
@@ -301,7 +299,8 @@ int link_receive(struct link *link, size_t limit, link_handler handler, void *us
                 for (unsigned i = 0; i < want; i++) {
                         vectors[i] = (struct iovec){ .iov_base = link->receive + (size_t)i * LINK_FRAME_MAX,
                                                      .iov_len = LINK_FRAME_MAX };
-                        messages[i].msg_hdr = (struct msghdr){ .msg_iov = &vectors[i], .msg_iovlen = 1,
+                        messages[i].msg_hdr = (struct msghdr){ .msg_iov = &vectors[i],
+                                                               .msg_iovlen = 1,
                                                                .msg_control = controls[i].bytes,
                                                                .msg_controllen = sizeof controls[i].bytes };
                 }

@@ -10,7 +10,7 @@
 
 #include "gatewayd/bytes.h"
 
-#define LINK_VERSION 1
+#define LINK_VERSION      1
 #define LINK_HEADER_BYTES 8
 /* The longest frame: the largest CoAP body taken (64 KiB at most, by configuration) and its fields. */
 #define LINK_FRAME_MAX (72 * 1024)
@@ -20,8 +20,8 @@
 struct link;
 
 enum link_refusal {
-        LINK_MAY_REFUSE,  /* a full queue returns -ENOBUFS and drops the frame */
-        LINK_NEVER_DROP,  /* a full queue marks the link broken: the role must end */
+        LINK_MAY_REFUSE, /* a full queue returns -ENOBUFS and drops the frame */
+        LINK_NEVER_DROP, /* a full queue marks the link broken: the role must end */
 };
 
 /* Takes over `fd` (made non-blocking). `queue_bytes` bounds what waits for the socket.
@@ -44,14 +44,13 @@ void link_statistics(const struct link *link, struct link_statistics *ret);
  * Returns 0, -ENOBUFS (refused), -EMSGSIZE, -EPIPE (broken). */
 int link_send(struct link *link, uint8_t type, struct bytes body, enum link_refusal refusal);
 /* The same with descriptors (SCM_RIGHTS); they are duplicated now and closed once sent. */
-int link_send_descriptors(struct link *link, uint8_t type, struct bytes body,
-                          const int *descriptors, size_t count);
+int link_send_descriptors(struct link *link, uint8_t type, struct bytes body, const int *descriptors, size_t count);
 /* Sends what is queued, many frames in a sendmmsg. 0, or -EPIPE when the other end is gone. */
 int link_flush(struct link *link);
 
 struct frame {
         uint8_t type;
-        struct bytes body;             /* valid during the call */
+        struct bytes body;                     /* valid during the call */
         int descriptors[LINK_DESCRIPTORS_MAX]; /* owned by the receiver; -1 when absent */
         size_t descriptor_count;
 };

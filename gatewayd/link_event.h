@@ -10,8 +10,8 @@
 struct link_watch;
 
 struct link_watch_options {
-        int64_t priority;      /* sd-event priority; 0 normal */
-        size_t burst;          /* frames taken in one dispatch: the most that one turn takes together */
+        int64_t priority; /* sd-event priority; 0 normal */
+        size_t burst;     /* frames taken in one dispatch: the most that one turn takes together */
         link_handler handle;
         void (*after)(void *userdata);           /* after a burst, before the link is flushed; may be NULL */
         void (*gone)(void *userdata, int error); /* end of file, malformed frame, refused NEVER_DROP; the link

@@ -109,7 +109,8 @@ int listen_take(const char *text, struct problem *problem) {
                 fd = open_bound(&v4);
         }
         if (fd < 0)
-                return problem_set(problem, CODE_INTERNAL, -fd, "listen", "%s cannot be bound: %s", text, strerror(-fd));
+                return problem_set(problem, CODE_INTERNAL, -fd, "listen", "%s cannot be bound: %s", text,
+                                   strerror(-fd));
         (void)service_descriptor_store(STORED_NAME, fd); /* without a service manager there is nobody to keep it */
         return fd;
 }

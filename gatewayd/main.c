@@ -14,16 +14,15 @@
 
 #define DEFAULT_CONFIG "/etc/gatewayd/gatewayd.conf"
 
-static const char help[] =
-        "gatewayd: the local trust authority of a device fleet (CoAP over DTLS)\n"
-        "\n"
-        "  gatewayd [--config FILE]   run; FILE is " DEFAULT_CONFIG " unless said otherwise\n"
-        "  gatewayd --check FILE      read FILE and name every mistake as file:line\n"
-        "  gatewayd --version\n"
-        "  gatewayd --help\n"
-        "\n"
-        "SIGHUP reads the configuration again; a bad file changes nothing and is logged.\n"
-        "SIGTERM ends everything in order. See gatewayd(8), gatewayd.conf(5), gatewayctl(1).\n";
+static const char help[] = "gatewayd: the local trust authority of a device fleet (CoAP over DTLS)\n"
+                           "\n"
+                           "  gatewayd [--config FILE]   run; FILE is " DEFAULT_CONFIG " unless said otherwise\n"
+                           "  gatewayd --check FILE      read FILE and name every mistake as file:line\n"
+                           "  gatewayd --version\n"
+                           "  gatewayd --help\n"
+                           "\n"
+                           "SIGHUP reads the configuration again; a bad file changes nothing and is logged.\n"
+                           "SIGTERM ends everything in order. See gatewayd(8), gatewayd.conf(5), gatewayctl(1).\n";
 
 static int check(const char *path) {
         _cleanup_(config_freep) struct config *config = NULL;

@@ -7,7 +7,8 @@
 
 #include <errno.h>
 
-#define READER(body) { .left = (body) }
+#define READER(body)                                                                                                   \
+        { .left = (body) }
 
 const char *role_name(enum role role) {
         static const char *const names[ROLE_COUNT] = {

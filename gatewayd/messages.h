@@ -23,29 +23,29 @@ enum frame_type {
         FRAME_PEER,        /* supervisor → core: a new south or north; descriptors; struct message_setup */
 
         /* south → core, lookup link */
-        FRAME_PSK = 16,    /* struct message_psk */
+        FRAME_PSK = 16, /* struct message_psk */
         /* core → south, lookup link */
-        FRAME_PSK_ANSWER,  /* struct message_psk_answer */
+        FRAME_PSK_ANSWER, /* struct message_psk_answer */
 
         /* south → core, exchange link */
-        FRAME_CONNECTED = 32, /* struct message_connected; never dropped */
-        FRAME_CLOSED,         /* struct message_closed; never dropped */
-        FRAME_REQUEST,        /* struct message_request; south answers 5.03 when refused */
+        FRAME_CONNECTED = 32,   /* struct message_connected; never dropped */
+        FRAME_CLOSED,           /* struct message_closed; never dropped */
+        FRAME_REQUEST,          /* struct message_request; south answers 5.03 when refused */
         FRAME_HANDSHAKE_FAILED, /* struct message_handshake_failed; may drop */
         FRAME_SOUTH_STATISTICS, /* u32 count, then that many u64 (enum south_counter); may drop */
         /* core → south, exchange link */
-        FRAME_REPLY = 48,     /* struct message_reply; may drop, the device retransmits */
-        FRAME_EVICT,          /* struct message_evict; never dropped */
-        FRAME_NOTIFY,         /* struct message_reply with exchange 0 and the path; may drop */
+        FRAME_REPLY = 48, /* struct message_reply; may drop, the device retransmits */
+        FRAME_EVICT,      /* struct message_evict; never dropped */
+        FRAME_NOTIFY,     /* struct message_reply with exchange 0 and the path; may drop */
 
         /* core ⇄ north */
-        FRAME_RECORD = 64,    /* core → north: struct message_record */
-        FRAME_DELIVERED,      /* north → core: struct message_delivered */
-        FRAME_PARKED,         /* north → core: struct message_parked */
-        FRAME_RESULT,         /* north → core: struct message_result */
-        FRAME_UPLINK,         /* north → core: struct message_uplink */
-        FRAME_NORTH_HELLO,    /* core → north: struct message_north_hello, once, first */
-        FRAME_TRY_NOW,       /* core → north: do not wait for the back-off; empty */
+        FRAME_RECORD = 64, /* core → north: struct message_record */
+        FRAME_DELIVERED,   /* north → core: struct message_delivered */
+        FRAME_PARKED,      /* north → core: struct message_parked */
+        FRAME_RESULT,      /* north → core: struct message_result */
+        FRAME_UPLINK,      /* north → core: struct message_uplink */
+        FRAME_NORTH_HELLO, /* core → north: struct message_north_hello, once, first */
+        FRAME_TRY_NOW,     /* core → north: do not wait for the back-off; empty */
 };
 
 enum role {
@@ -69,9 +69,9 @@ struct message_setup {
 typedef uint64_t session_handle;
 
 struct message_psk {
-        uint32_t question;     /* echoed in the answer */
-        struct bytes identity; /* PSK identity as received, 1 to 128 bytes */
-        struct bytes peer;     /* "192.0.2.1:40000" or "[2001:db8::1]:40000" */
+        uint32_t question;        /* echoed in the answer */
+        struct bytes identity;    /* PSK identity as received, 1 to 128 bytes */
+        struct bytes peer;        /* "192.0.2.1:40000" or "[2001:db8::1]:40000" */
         bool has_forward_secrecy; /* the cipher suite chosen has an (EC)DHE */
 };
 
@@ -85,15 +85,15 @@ struct message_connected {
         session_handle session;
         struct bytes identity;
         struct bytes peer;
-        struct bytes suite;       /* OpenSSL's name of the cipher suite */
+        struct bytes suite; /* OpenSSL's name of the cipher suite */
         bool has_forward_secrecy;
-        uint64_t begun_usec;      /* CLOCK_MONOTONIC when the ClientHello with the cookie came */
-        uint64_t finished_usec;   /* CLOCK_MONOTONIC when its Finished was verified */
+        uint64_t begun_usec;    /* CLOCK_MONOTONIC when the ClientHello with the cookie came */
+        uint64_t finished_usec; /* CLOCK_MONOTONIC when its Finished was verified */
 };
 
 enum close_reason {
-        CLOSE_BY_PEER,   /* close_notify or a fatal alert on the session */
-        CLOSE_REPLACED,  /* a new session on the same address proved itself */
+        CLOSE_BY_PEER,  /* close_notify or a fatal alert on the session */
+        CLOSE_REPLACED, /* a new session on the same address proved itself */
         CLOSE_IDLE,
         CLOSE_EVICTED,
         CLOSE_SHUTDOWN,
@@ -107,12 +107,12 @@ struct message_closed {
 
 struct message_request {
         session_handle session;
-        uint64_t exchange;     /* south's number of this exchange, echoed in the reply */
+        uint64_t exchange; /* south's number of this exchange, echoed in the reply */
         uint16_t message_id;
-        struct bytes token;    /* 0 to 8 bytes */
-        uint8_t method;        /* enum code, 1 to 7 */
-        struct bytes path;     /* segments joined by '/', without the leading one: "rats/nonce" */
-        struct bytes query;    /* Uri-Query options joined by '&' */
+        struct bytes token;     /* 0 to 8 bytes */
+        uint8_t method;         /* enum code, 1 to 7 */
+        struct bytes path;      /* segments joined by '/', without the leading one: "rats/nonce" */
+        struct bytes query;     /* Uri-Query options joined by '&' */
         int32_t content_format; /* FORMAT_NONE when absent */
         int32_t accept;         /* FORMAT_NONE when absent */
         int32_t observe;        /* -1 absent, 0 register, 1 deregister */
@@ -121,7 +121,7 @@ struct message_request {
 
 struct message_reply {
         session_handle session;
-        uint64_t exchange;     /* 0 in FRAME_NOTIFY */
+        uint64_t exchange; /* 0 in FRAME_NOTIFY */
         uint8_t code;
         int32_t content_format; /* FORMAT_NONE: no option */
         int64_t max_age_sec;    /* -1: no option */
@@ -150,25 +150,25 @@ struct message_handshake_failed {
         enum handshake_failure failure;
         struct bytes identity; /* empty when it never came */
         struct bytes peer;
-        uint32_t count;        /* how many of this kind from this peer address since the last frame */
+        uint32_t count; /* how many of this kind from this peer address since the last frame */
 };
 
 /* What south counts; the order is the frame's. */
 enum south_counter {
-        SOUTH_SESSIONS,           /* established now */
-        SOUTH_HALF_OPEN,          /* handshaking now */
-        SOUTH_HANDSHAKES,         /* completed */
+        SOUTH_SESSIONS,   /* established now */
+        SOUTH_HALF_OPEN,  /* handshaking now */
+        SOUTH_HANDSHAKES, /* completed */
         SOUTH_HANDSHAKES_FAILED,
-        SOUTH_HELLOS,             /* ClientHellos without a valid cookie: answered without state */
+        SOUTH_HELLOS, /* ClientHellos without a valid cookie: answered without state */
         SOUTH_DATAGRAMS_IN,
         SOUTH_DATAGRAMS_OUT,
         SOUTH_DATAGRAMS_DROPPED,
         SOUTH_REQUESTS,
-        SOUTH_REQUESTS_REFUSED,   /* answered 5.03 because core's link was full */
-        SOUTH_REPLIES_LATE,       /* answered as separate responses */
-        SOUTH_OBSERVERS,          /* now */
+        SOUTH_REQUESTS_REFUSED, /* answered 5.03 because core's link was full */
+        SOUTH_REPLIES_LATE,     /* answered as separate responses */
+        SOUTH_OBSERVERS,        /* now */
         SOUTH_NOTIFICATIONS,
-        SOUTH_BLOCK_BODIES,       /* bodies being reassembled now */
+        SOUTH_BLOCK_BODIES, /* bodies being reassembled now */
         SOUTH_COUNTERS,
 };
 

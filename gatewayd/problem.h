@@ -49,8 +49,7 @@ struct problem {
 
 /* Sets the problem (a NULL `p` is allowed) and returns -error, so that callers write
  * `return problem_set(p, CODE_FORBIDDEN, EACCES, "not enrolled", "...")`. */
-int problem_set(struct problem *p, uint8_t code, int error, const char *title,
-                const char *format, ...) _printf_(5, 6);
+int problem_set(struct problem *p, uint8_t code, int error, const char *title, const char *format, ...) _printf_(5, 6);
 
 /* Writes the RFC 9290 map {-1 title, -2 detail, -4 code} as deterministic CBOR. */
 void problem_to_cbor(const struct problem *p, struct buffer *to);

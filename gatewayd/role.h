@@ -29,8 +29,8 @@ struct role_process {
         size_t descriptor_count;
 
         void *userdata;
-        void (*stop)(void *userdata);                           /* end in order: closes, then sd_event_exit() */
-        int (*frame)(void *userdata, struct frame *frame);      /* any other frame; NULL: none expected */
+        void (*stop)(void *userdata);                      /* end in order: closes, then sd_event_exit() */
+        int (*frame)(void *userdata, struct frame *frame); /* any other frame; NULL: none expected */
 };
 
 /* Opens the link, waits for FRAME_SETUP, takes the configuration, makes the event loop. 0 or -errno. */

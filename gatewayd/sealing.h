@@ -6,9 +6,9 @@
 #include "gatewayd/problem.h"
 #include "gatewayd/secret.h"
 
-#define SEALING_CREDENTIAL "gatewayd.sealing-key"
+#define SEALING_CREDENTIAL  "gatewayd.sealing-key"
 #define RECOVERY_CREDENTIAL "gatewayd.recovery-key"
-#define SEALING_KEY_BYTES 32
+#define SEALING_KEY_BYTES   32
 
 /* Takes the systemd credential gatewayd.sealing-key (32 raw bytes or 64 hex digits); where there is none,
  * the file `sealing.key` beside the store, made with mode 0600 at the first start (when there is no store

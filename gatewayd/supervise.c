@@ -20,10 +20,10 @@
 #include "systemd/journal.h"
 #include "systemd/service.h"
 
-#define HEARTBEAT_USEC (3 * UINT64_C(1000000))
+#define HEARTBEAT_USEC        (3 * UINT64_C(1000000))
 #define HEARTBEATS_MISSED_MAX 2
-#define BACKOFF_MIN_USEC (50 * UINT64_C(1000))
-#define BACKOFF_MAX_USEC (30 * UINT64_C(1000000))
+#define BACKOFF_MIN_USEC      (50 * UINT64_C(1000))
+#define BACKOFF_MAX_USEC      (30 * UINT64_C(1000000))
 /* A role that has run so long is sound: its next end starts the back-off anew. */
 #define SOUND_USEC (60 * UINT64_C(1000000))
 /* What is left of a second after the roles were told to end. */
@@ -96,8 +96,8 @@ static void send_to(struct supervised *r, uint8_t type, struct bytes body, const
 
         if (!r->link)
                 return;
-        error = count > 0 ? link_send_descriptors(r->link, type, body, fds, count) :
-                            link_send(r->link, type, body, LINK_NEVER_DROP);
+        error = count > 0 ? link_send_descriptors(r->link, type, body, fds, count)
+                          : link_send(r->link, type, body, LINK_NEVER_DROP);
         if (error < 0)
                 journal_line(3, "supervisor: %s cannot be told: %s", role_name(r->role), strerror(-error));
         link_watch_flush(r->watch);
@@ -125,7 +125,8 @@ static int connect_south(struct supervisor *s) {
                 return -errno;
         }
         send_setup(core, FRAME_PEER, ROLE_SOUTH, south->generation, (int[]){ lookup[0], exchange[0] }, 2);
-        send_setup(south, FRAME_SETUP, ROLE_SOUTH, south->generation, (int[]){ lookup[1], exchange[1], s->udp, s->config_fd }, 4);
+        send_setup(south, FRAME_SETUP, ROLE_SOUTH, south->generation,
+                   (int[]){ lookup[1], exchange[1], s->udp, s->config_fd }, 4);
         close(lookup[0]);
         close(lookup[1]);
         close(exchange[0]);
@@ -418,7 +419,8 @@ static void reloaded(struct supervisor *s, bool is_taken) {
                 return;
         if (is_taken) {
                 if (has_late_effect(s->config, s->offered))
-                        journal_line(4, "listen, max_sessions or max_body changed: these take effect at the next restart");
+                        journal_line(4,
+                                     "listen, max_sessions or max_body changed: these take effect at the next restart");
                 config_free(s->config);
                 close(s->config_fd);
                 s->config = s->offered;
@@ -539,9 +541,11 @@ static int add_timers(struct supervisor *s) {
         uint64_t watchdog = service_watchdog_usec();
         int error;
 
-        error = sd_event_add_time_relative(s->event, &s->heartbeat, CLOCK_MONOTONIC, HEARTBEAT_USEC, 0, on_heartbeat, s);
+        error = sd_event_add_time_relative(s->event, &s->heartbeat, CLOCK_MONOTONIC, HEARTBEAT_USEC, 0, on_heartbeat,
+                                           s);
         if (error >= 0 && watchdog > 0)
-                error = sd_event_add_time_relative(s->event, &s->watchdog, CLOCK_MONOTONIC, watchdog, 0, on_watchdog, s);
+                error = sd_event_add_time_relative(s->event, &s->watchdog, CLOCK_MONOTONIC, watchdog, 0, on_watchdog,
+                                                   s);
         return error;
 }
 
@@ -571,8 +575,9 @@ static int set_up(struct supervisor *s, struct problem *problem) {
 }
 
 int supervise(const char *config_path, struct config *config, int config_fd) {
-        struct supervisor s = { .config_path = config_path, .config = config, .config_fd = config_fd,
-                                .offered_fd = -1, .udp = -1 };
+        struct supervisor s = {
+                .config_path = config_path, .config = config, .config_fd = config_fd, .offered_fd = -1, .udp = -1
+        };
         struct problem problem = { 0 };
 
         journal_open("supervisor");

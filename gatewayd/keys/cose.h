@@ -15,8 +15,8 @@ struct cose_sign1 {
         struct bytes protected_header; /* as received; may be empty */
         struct bytes payload;
         struct bytes signature;
-        int64_t algorithm;             /* from the protected header alone */
-        struct bytes kid;              /* protected or else unprotected; empty when absent */
+        int64_t algorithm; /* from the protected header alone */
+        struct bytes kid;  /* protected or else unprotected; empty when absent */
 };
 
 /* Takes COSE_Sign1 apart: untagged, or under tags 18 and 61 (CWT). All slices borrow from `message`.

@@ -10,15 +10,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define TRY(name)                                                                       \
-        do {                                                                            \
-                struct message_##name m = { 0 };                                        \
-                struct buffer again = { 0 };                                            \
-                if (message_read_##name(frame.body, &m) == 0) {                         \
-                        message_write_##name(&m, &again);                               \
-                        assert(bytes_equal(buffer_bytes(&again), frame.body));          \
-                }                                                                       \
-                buffer_free(&again);                                                    \
+#define TRY(name)                                                                                                      \
+        do {                                                                                                           \
+                struct message_##name m = { 0 };                                                                       \
+                struct buffer again = { 0 };                                                                           \
+                if (message_read_##name(frame.body, &m) == 0) {                                                        \
+                        message_write_##name(&m, &again);                                                              \
+                        assert(bytes_equal(buffer_bytes(&again), frame.body));                                         \
+                }                                                                                                      \
+                buffer_free(&again);                                                                                   \
         } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

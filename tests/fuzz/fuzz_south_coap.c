@@ -14,8 +14,8 @@
 #include "coap/requests.h"
 #include "gatewayd/format.h"
 
-#define SESSIONS 2
-#define ROOM 1163
+#define SESSIONS   2
+#define ROOM       1163
 #define GENERATION 3
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -102,8 +102,11 @@ static struct world *world_new(void) {
         struct world *world = xcalloc(1, sizeof *world);
         const struct session_limits limits = { 10, 10, 10 };
         const struct engine_handlers handlers = { request, acknowledged, undelivered, send_out, timers_ran, world };
-        struct requests_options options = { .generation = GENERATION, .counters = world->counters,
-                                            .tell_core = tell_core, .room = room, .userdata = world };
+        struct requests_options options = { .generation = GENERATION,
+                                            .counters = world->counters,
+                                            .tell_core = tell_core,
+                                            .room = room,
+                                            .userdata = world };
         struct problem problem = { 0 };
 
         world->settings = south_settings_default;

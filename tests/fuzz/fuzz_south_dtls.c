@@ -16,7 +16,7 @@
 
 #include "coap/dtls.h"
 
-#define CLIENTS 2
+#define CLIENTS  2
 #define HELD_MAX 8
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -22,7 +22,7 @@
 #include "gatewayd/format.h"
 #include "gatewayd/link.h"
 
-#define KEYS_MAX 4096
+#define KEYS_MAX    4096
 #define WAITING_MAX 16384
 #define QUEUE_BYTES (64 * 1024 * 1024)
 
@@ -43,12 +43,12 @@ struct script {
         struct key keys[KEYS_MAX];
         size_t key_count;
         struct waiting waiting[WAITING_MAX];
-        bool is_silent;      /* lookups get no answer */
-        bool is_holding;     /* replies wait for "release" */
-        bool is_deaf;        /* the exchange link is not read */
-        bool is_quiet;       /* nothing is printed */
+        bool is_silent;  /* lookups get no answer */
+        bool is_holding; /* replies wait for "release" */
+        bool is_deaf;    /* the exchange link is not read */
+        bool is_quiet;   /* nothing is printed */
         uint64_t lookup_delay_usec;
-        uint64_t sequence;   /* of replies */
+        uint64_t sequence; /* of replies */
         uint16_t block_size;
         struct buffer input;
 };
@@ -56,8 +56,7 @@ struct script {
 static void print_text(const char *name, struct bytes text) {
         printf(",\"%s\":\"", name);
         for (size_t i = 0; i < text.size; i++)
-                if (text.data[i] < 0x20 || text.data[i] >= 0x7f || text.data[i] == '"' ||
-                    text.data[i] == '\\')
+                if (text.data[i] < 0x20 || text.data[i] >= 0x7f || text.data[i] == '"' || text.data[i] == '\\')
                         printf("\\u%04x", text.data[i]);
                 else
                         putchar(text.data[i]);
@@ -137,7 +136,7 @@ static void pattern(struct buffer *to, size_t size) {
         uint8_t *data = buffer_reserve(to, size);
 
         for (size_t i = 0; i < size; i++)
-                data[i] = (uint8_t)"0123456789abcdefghijklmnopqrstuvwxyz"[i % 36];
+                data[i] = (uint8_t) "0123456789abcdefghijklmnopqrstuvwxyz"[i % 36];
         /* Each 16-byte block begins with its number, so that a block out of place shows. */
         for (size_t i = 0; i + 8 <= size; i += 16) {
                 char number[24];
@@ -149,8 +148,8 @@ static void pattern(struct buffer *to, size_t size) {
 }
 
 /* Fills the reply by the request's path; returns in how many milliseconds it leaves, or -1: never. */
-static long answer(struct script *script, const struct message_request *request,
-                   struct message_reply *reply, struct buffer *payload) {
+static long answer(struct script *script, const struct message_request *request, struct message_reply *reply,
+                   struct buffer *payload) {
         unsigned long number;
 
         if (begins_with(request->path, "size/", &number)) {
@@ -212,8 +211,8 @@ static void print_request(const struct message_request *request) {
         uint8_t digest[SHA256_DIGEST_LENGTH];
 
         printf("{\"event\":\"request\",\"session\":%llu,\"exchange\":%llu,\"message_id\":%u,\"method\":%u",
-               (unsigned long long)request->session, (unsigned long long)request->exchange,
-               request->message_id, request->method);
+               (unsigned long long)request->session, (unsigned long long)request->exchange, request->message_id,
+               request->method);
         print_text("path", request->path);
         print_text("query", request->query);
         print_hex("token", request->token);
@@ -238,9 +237,8 @@ static void on_request(struct script *script, const struct message_request *requ
         if (delay_msec == 0 && !script->is_holding)
                 link_send(script->exchange, FRAME_REPLY, buffer_bytes(&body), LINK_MAY_REFUSE);
         else if (delay_msec >= 0)
-                leave_later(script, &body, script->is_holding
-                                                   ? UINT64_MAX
-                                                   : monotonic_usec() + (uint64_t)delay_msec * 1000);
+                leave_later(script, &body,
+                            script->is_holding ? UINT64_MAX : monotonic_usec() + (uint64_t)delay_msec * 1000);
         buffer_free(&payload);
         buffer_free(&body);
 }
@@ -262,9 +260,10 @@ static void print_connected(struct bytes body) {
 
 static void print_statistics(struct bytes body) {
         static const char *const names[SOUTH_COUNTERS] = {
-                "sessions", "half_open", "handshakes", "handshakes_failed", "hellos", "datagrams_in",
-                "datagrams_out", "datagrams_dropped", "requests", "requests_refused", "replies_late",
-                "observers", "notifications", "bodies",
+                "sessions",      "half_open",        "handshakes",    "handshakes_failed",
+                "hellos",        "datagrams_in",     "datagrams_out", "datagrams_dropped",
+                "requests",      "requests_refused", "replies_late",  "observers",
+                "notifications", "bodies",
         };
         struct field_reader reader = { .left = body };
 
@@ -302,8 +301,8 @@ static int on_exchange(void *userdata, struct frame *frame) {
         case FRAME_HANDSHAKE_FAILED:
                 if (message_read_handshake_failed(frame->body, &failed) < 0)
                         return -EBADMSG;
-                printf("{\"event\":\"failed\",\"failure\":\"%s\",\"count\":%u",
-                       handshake_failure_name(failed.failure), failed.count);
+                printf("{\"event\":\"failed\",\"failure\":\"%s\",\"count\":%u", handshake_failure_name(failed.failure),
+                       failed.count);
                 print_text("identity", failed.identity);
                 print_text("peer", failed.peer);
                 printf("}\n");
@@ -425,8 +424,7 @@ static bool read_commands(struct script *script) {
         if (size <= 0)
                 return false;
         buffer_append(&script->input, BYTES(data, (size_t)size));
-        while (script->input.size > 0 &&
-               (newline = memchr(script->input.data, '\n', script->input.size))) {
+        while (script->input.size > 0 && (newline = memchr(script->input.data, '\n', script->input.size))) {
                 size_t used = (size_t)(newline - script->input.data) + 1;
 
                 *newline = 0;
@@ -476,10 +474,9 @@ static bool set(struct south_settings *settings, const char *argument) {
                 size_t offset, size;
         } names[] = {
 #define SETTING(name) { #name, offsetof(struct south_settings, name), sizeof settings->name }
-                SETTING(engines), SETTING(max_sessions), SETTING(max_half_open),
-                SETTING(max_half_open_prefix), SETTING(mtu), SETTING(idle_sec),
-                SETTING(half_open_sec), SETTING(max_body_bytes), SETTING(block_size),
-                SETTING(max_bodies),
+                SETTING(engines),    SETTING(max_sessions), SETTING(max_half_open), SETTING(max_half_open_prefix),
+                SETTING(mtu),        SETTING(idle_sec),     SETTING(half_open_sec), SETTING(max_body_bytes),
+                SETTING(block_size), SETTING(max_bodies),
 #undef SETTING
         };
         const char *equals = strchr(argument, '=');

@@ -11,17 +11,24 @@
 
 static void base64_matches_rfc_4648(void **state) {
         static const char *const vectors[][2] = {
-                { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
-                { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+                { "", "" },
+                { "f", "Zg==" },
+                { "fo", "Zm8=" },
+                { "foo", "Zm9v" },
+                { "foob", "Zm9vYg==" },
+                { "fooba", "Zm9vYmE=" },
+                { "foobar", "Zm9vYmFy" },
         };
         uint8_t back[16];
         char text[16];
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(vectors); i++) {
-                assert_int_equal(base64_encode(bytes_of(vectors[i][0]), false, text, sizeof text), strlen(vectors[i][1]));
+                assert_int_equal(base64_encode(bytes_of(vectors[i][0]), false, text, sizeof text),
+                                 strlen(vectors[i][1]));
                 assert_string_equal(text, vectors[i][1]);
-                assert_int_equal(base64_decode(bytes_of(vectors[i][1]), false, back, sizeof back), strlen(vectors[i][0]));
+                assert_int_equal(base64_decode(bytes_of(vectors[i][1]), false, back, sizeof back),
+                                 strlen(vectors[i][0]));
                 assert_memory_equal(back, vectors[i][0], strlen(vectors[i][0]));
         }
 }

@@ -6,7 +6,7 @@
 
 #include "gatewayd/clock.h"
 
-#define YEAR (365 * INT64_C(86400))
+#define YEAR  (365 * INT64_C(86400))
 #define START INT64_C(1790000000)
 
 static struct clock_reading reading(unix_sec wall, int64_t boottime, bool is_synchronized, const char *boot) {
@@ -16,7 +16,8 @@ static struct clock_reading reading(unix_sec wall, int64_t boottime, bool is_syn
         return r;
 }
 
-static struct moment advance(struct clock *clock, unix_sec wall, int64_t boottime, bool is_synchronized, const char *boot) {
+static struct moment advance(struct clock *clock, unix_sec wall, int64_t boottime, bool is_synchronized,
+                             const char *boot) {
         const struct clock_reading r = reading(wall, boottime, is_synchronized, boot);
 
         return clock_advance(clock, &r);
@@ -103,7 +104,9 @@ static void the_first_reading_of_all_is_no_jump(void **state) {
 
 static void an_age_from_a_time_of_unknown_quality_counts_powered_on_time_alone(void **state) {
         const struct moment then = { .wall = START, .powered_sec = 100, .quality = CLOCK_UNKNOWN };
-        const struct moment now = { .wall = START + YEAR, .powered_sec = 160, .quality = CLOCK_SYNCHRONIZED, .wall_trusted = true };
+        const struct moment now = {
+                .wall = START + YEAR, .powered_sec = 160, .quality = CLOCK_SYNCHRONIZED, .wall_trusted = true
+        };
 
         (void)state;
         assert_int_equal(moment_wall_age(&now, &then), -1);

@@ -157,9 +157,17 @@ static void malformed_packets_are_refused(void **state) {
 static void a_request_survives_its_frame(void **state) {
         _cleanup_(buffer_free) struct buffer body = { 0 };
         const struct message_request sent = {
-                .session = UINT64_C(0x100000002), .exchange = 77, .message_id = 0xabcd, .token = TEXT("tok"),
-                .method = 2, .path = TEXT("rats/evidence"), .query = TEXT("a=b"), .content_format = 263,
-                .accept = -1, .observe = -1, .payload = TEXT("payload"),
+                .session = UINT64_C(0x100000002),
+                .exchange = 77,
+                .message_id = 0xabcd,
+                .token = TEXT("tok"),
+                .method = 2,
+                .path = TEXT("rats/evidence"),
+                .query = TEXT("a=b"),
+                .content_format = 263,
+                .accept = -1,
+                .observe = -1,
+                .payload = TEXT("payload"),
         };
         struct message_request got;
 

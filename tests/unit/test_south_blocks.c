@@ -304,14 +304,18 @@ static void answers_are_kept_within_bounds_and_for_a_time(void **state) {
         struct block second = wanted(1, 5);
 
         for (unsigned i = 0; i < 8; i++) {
-                struct answer answer = { .code = CODE_CONTENT, .content_format = -1, .max_age_sec = -1, .observe = -1,
+                struct answer answer = { .code = CODE_CONTENT,
+                                         .content_format = -1,
+                                         .max_age_sec = -1,
+                                         .observe = -1,
                                          .payload = BYTES(world->data, 3000) };
 
                 kept_cut(world->kept, &world->sessions[i], &me, &(struct block){ 0 }, 6, 5, world->now, &answer);
         }
         for (unsigned i = 0; i < 8; i++)
-                assert_int_equal(kept_serve(world->kept, &world->sessions[i], &me, &second, 6, world->now, &world->answer),
-                                 i >= 4);
+                assert_int_equal(
+                        kept_serve(world->kept, &world->sessions[i], &me, &second, 6, world->now, &world->answer),
+                        i >= 4);
         world->now += KEPT_LIFETIME_USEC;
         assert_int_equal(kept_tick(world->kept, world->now), UINT64_MAX);
         assert_false(kept_serve(world->kept, &world->sessions[7], &me, &second, 6, world->now, &world->answer));
