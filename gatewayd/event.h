@@ -55,6 +55,7 @@
         X(ATTESTATION_OVERDUE, "attestation-overdue", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4)                           \
         X(RECOVERY_KEY_MADE, "recovery-key-made", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4)
 
+/* clang-format on */
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,
 enum event_kind { EVENT_LIST(EVENT_ENUM) EVENT_KINDS };
 #undef EVENT_ENUM

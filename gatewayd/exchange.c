@@ -18,7 +18,8 @@ struct exchange_entry {
         const char *link; /* RFC 6690 attributes; NULL: not listed (a second method of a listed path) */
 };
 
-/* clang-format off: a table is read by its columns */
+/* A table is read by its columns. */
+/* clang-format off */
 static const struct exchange_entry table[] = {
         { ".well-known/core", CODE_GET,  RESOURCE_CORE, handle_core_links, "ct=40" },
         { "cred",             CODE_POST, RESOURCE_CRED, handle_cred,       "rt=\"gatewayd.cred\";ct=\"601 101 0\"" },

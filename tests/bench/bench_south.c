@@ -24,12 +24,12 @@
 #include "gatewayd/format.h"
 #include "gatewayd/link.h"
 
-#define KEY "0123456789abcdef"
-#define MEASURE_USEC (3 * UINT64_C(1000000))
-#define SHAKING_MAX 32 /* handshakes under way at once */
-#define ASKING_MAX 64  /* requests under way at once */
+#define KEY           "0123456789abcdef"
+#define MEASURE_USEC  (3 * UINT64_C(1000000))
+#define SHAKING_MAX   32 /* handshakes under way at once */
+#define ASKING_MAX    64 /* requests under way at once */
 #define PATIENCE_USEC UINT64_C(1000000)
-#define FILL_USEC (40 * UINT64_C(1000000)) /* what is not connected by then stays out */
+#define FILL_USEC     (40 * UINT64_C(1000000)) /* what is not connected by then stays out */
 
 /* ---- a core that gives the key and answers */
 
@@ -57,7 +57,9 @@ static int answer_request(void *userdata, struct frame *frame) {
         static struct buffer body;
         struct core *core = userdata;
         struct message_request request;
-        struct message_reply reply = { .code = CODE_CONTENT, .content_format = FORMAT_TEXT, .max_age_sec = -1,
+        struct message_reply reply = { .code = CODE_CONTENT,
+                                       .content_format = FORMAT_TEXT,
+                                       .max_age_sec = -1,
                                        .payload = TEXT("Nov 23 20:00:00") };
 
         if (frame->type != FRAME_REQUEST || message_read_request(frame->body, &request) < 0)
@@ -157,8 +159,8 @@ static pid_t start_stock(uint16_t *port) {
         pid = fork();
         if (pid == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
-                execlp("coap-server-openssl", "coap-server-openssl", "-A", "127.0.0.1", "-p", text, "-k", KEY, "-v", "0",
-                       (char *)NULL);
+                execlp("coap-server-openssl", "coap-server-openssl", "-A", "127.0.0.1", "-p", text, "-k", KEY, "-v",
+                       "0", (char *)NULL);
                 _exit(127);
         }
         return pid;
@@ -166,7 +168,8 @@ static pid_t start_stock(uint16_t *port) {
 
 /* Until somebody listens: before that the kernel says so to whoever sends. */
 static void wait_for(uint16_t port) {
-        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port),
+        struct sockaddr_in to = { .sin_family = AF_INET,
+                                  .sin_port = htons(port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         uint64_t deadline = monotonic_usec() + 10 * UINT64_C(1000000);
         bool is_there = false;
@@ -216,7 +219,8 @@ static unsigned give_key(SSL *ssl, const char *hint, char *identity, unsigned id
 }
 
 static void device_begin(struct load *load, struct device *device) {
-        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(load->port),
+        struct sockaddr_in to = { .sin_family = AF_INET,
+                                  .sin_port = htons(load->port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         struct epoll_event event = { .events = EPOLLIN, .data.ptr = device };
         BIO *bio;
@@ -323,8 +327,17 @@ static double fill(struct load *load) {
 }
 
 static void ask(struct device *device, uint16_t message_id, uint64_t now) {
-        uint8_t get[] = { 0x42, CODE_GET, (uint8_t)(message_id >> 8), (uint8_t)message_id,
-                          (uint8_t)(message_id >> 8), (uint8_t)message_id, 0xb4, 't', 'i', 'm', 'e' };
+        uint8_t get[] = { 0x42,
+                          CODE_GET,
+                          (uint8_t)(message_id >> 8),
+                          (uint8_t)message_id,
+                          (uint8_t)(message_id >> 8),
+                          (uint8_t)message_id,
+                          0xb4,
+                          't',
+                          'i',
+                          'm',
+                          'e' };
 
         (void)SSL_write(device->ssl, get, sizeof get);
         device->asked_usec = now;
