@@ -7,55 +7,56 @@
 #include "gatewayd/bytes.h"
 
 /* X(constant, name, MESSAGE_ID, syslog priority). Names and ids never change once released. */
-#define EVENT_LIST(X)                                                                                                  \
-        X(STARTED, "started", "5d0c7b2a9b6f4a51a0d7f3a2c1e40001", 6)                                                   \
-        X(STOPPED, "stopped", "5d0c7b2a9b6f4a51a0d7f3a2c1e40002", 6)                                                   \
-        X(ROLE_STARTED, "role-started", "5d0c7b2a9b6f4a51a0d7f3a2c1e40003", 6)                                         \
-        X(ROLE_DIED, "role-died", "5d0c7b2a9b6f4a51a0d7f3a2c1e40004", 3)                                               \
-        X(ROLE_HUNG, "role-hung", "5d0c7b2a9b6f4a51a0d7f3a2c1e40005", 3)                                               \
-        X(CONFIG_RELOADED, "config-reloaded", "5d0c7b2a9b6f4a51a0d7f3a2c1e40006", 5)                                   \
-        X(CONFIG_REFUSED, "config-refused", "5d0c7b2a9b6f4a51a0d7f3a2c1e40007", 3)                                     \
-        X(SANDBOX_WEAK, "sandbox-weak", "5d0c7b2a9b6f4a51a0d7f3a2c1e40008", 4)                                         \
-        X(SANDBOX_VIOLATION, "sandbox-violation", "5d0c7b2a9b6f4a51a0d7f3a2c1e40009", 2)                               \
-        X(SEALING_KEY_FILE, "sealing-key-file", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000a", 4)                                 \
-        X(STORE_REFUSED, "store-refused", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000b", 2)                                       \
-        X(STORE_FAILED, "store-failed", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000c", 2)                                         \
-        X(STORE_DEGRADED, "store-degraded", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000d", 3)                                     \
-        X(STORE_RECOVERED, "store-recovered", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000e", 5)                                   \
-        X(CLOCK_JUMPED, "clock-jumped", "5d0c7b2a9b6f4a51a0d7f3a2c1e4000f", 4)                                         \
-        X(CLOCK_BEHIND, "clock-behind", "5d0c7b2a9b6f4a51a0d7f3a2c1e40010", 4)                                         \
-        X(CLOCK_QUALITY, "clock-quality", "5d0c7b2a9b6f4a51a0d7f3a2c1e40011", 5)                                       \
-        X(DEVICE_REGISTERED, "device-registered", "5d0c7b2a9b6f4a51a0d7f3a2c1e40012", 5)                               \
-        X(DEVICE_REMOVED, "device-removed", "5d0c7b2a9b6f4a51a0d7f3a2c1e40013", 5)                                     \
-        X(DEVICE_CONNECTED, "device-connected", "5d0c7b2a9b6f4a51a0d7f3a2c1e40014", 7)                                 \
-        X(DEVICE_STANDING, "device-standing-changed", "5d0c7b2a9b6f4a51a0d7f3a2c1e40015", 4)                           \
-        X(DEVICE_RESET_WINDOW, "device-reset-window", "5d0c7b2a9b6f4a51a0d7f3a2c1e40016", 5)                           \
-        X(CREDENTIAL_ISSUED, "credential-issued", "5d0c7b2a9b6f4a51a0d7f3a2c1e40017", 6)                               \
-        X(CREDENTIAL_ACTIVATED, "credential-activated", "5d0c7b2a9b6f4a51a0d7f3a2c1e40018", 5)                         \
-        X(CREDENTIAL_CONFIRMED, "credential-confirmed", "5d0c7b2a9b6f4a51a0d7f3a2c1e40019", 6)                         \
-        X(CREDENTIAL_DEACTIVATED, "credential-deactivated", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001a", 6)                     \
-        X(CREDENTIAL_DESTROYED, "credential-destroyed", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001b", 6)                         \
-        X(CREDENTIAL_REVOKED, "credential-revoked", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001c", 4)                             \
-        X(CREDENTIAL_COMPROMISED, "credential-compromised", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001d", 2)                     \
-        X(CREDENTIAL_CONFLICT, "credential-conflict", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001e", 2)                           \
-        X(FACTORY_KEY_USED, "factory-key-used", "5d0c7b2a9b6f4a51a0d7f3a2c1e4001f", 4)                                 \
-        X(ROTATION_DUE, "rotation-due", "5d0c7b2a9b6f4a51a0d7f3a2c1e40020", 6)                                         \
-        X(ROTATION_OVERDUE, "rotation-overdue", "5d0c7b2a9b6f4a51a0d7f3a2c1e40021", 4)                                 \
-        X(HANDSHAKE_REFUSED, "handshake-refused", "5d0c7b2a9b6f4a51a0d7f3a2c1e40022", 4)                               \
-        X(REQUEST_REFUSED, "request-refused", "5d0c7b2a9b6f4a51a0d7f3a2c1e40023", 5)                                   \
-        X(EVIDENCE_ACCEPTED, "evidence-accepted", "5d0c7b2a9b6f4a51a0d7f3a2c1e40024", 6)                               \
-        X(EVIDENCE_REFUSED, "evidence-refused", "5d0c7b2a9b6f4a51a0d7f3a2c1e40025", 4)                                 \
-        X(APPRAISAL_CHANGED, "appraisal-changed", "5d0c7b2a9b6f4a51a0d7f3a2c1e40026", 4)                               \
-        X(UPLINK_UP, "uplink-up", "5d0c7b2a9b6f4a51a0d7f3a2c1e40027", 5)                                               \
-        X(UPLINK_DOWN, "uplink-down", "5d0c7b2a9b6f4a51a0d7f3a2c1e40028", 4)                                           \
-        X(EVIDENCE_RELAYED, "evidence-relayed", "5d0c7b2a9b6f4a51a0d7f3a2c1e40029", 6)                                 \
-        X(EVIDENCE_PARKED, "evidence-parked", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002a", 3)                                   \
-        X(BACKLOG_FULL, "backlog-full", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002b", 2)                                         \
-        X(EVENTS_COUNTED, "events-counted", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002c", 5)                                     \
-        X(ATTESTATION_OVERDUE, "attestation-overdue", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4)                           \
-        X(RECOVERY_KEY_MADE, "recovery-key-made", "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4)
-
+/* clang-format off */
+#define EVENT_LIST(X) \
+        X(STARTED,                "started",                  "5d0c7b2a9b6f4a51a0d7f3a2c1e40001", 6) \
+        X(STOPPED,                "stopped",                  "5d0c7b2a9b6f4a51a0d7f3a2c1e40002", 6) \
+        X(ROLE_STARTED,           "role-started",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40003", 6) \
+        X(ROLE_DIED,              "role-died",                "5d0c7b2a9b6f4a51a0d7f3a2c1e40004", 3) \
+        X(ROLE_HUNG,              "role-hung",                "5d0c7b2a9b6f4a51a0d7f3a2c1e40005", 3) \
+        X(CONFIG_RELOADED,        "config-reloaded",          "5d0c7b2a9b6f4a51a0d7f3a2c1e40006", 5) \
+        X(CONFIG_REFUSED,         "config-refused",           "5d0c7b2a9b6f4a51a0d7f3a2c1e40007", 3) \
+        X(SANDBOX_WEAK,           "sandbox-weak",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40008", 4) \
+        X(SANDBOX_VIOLATION,      "sandbox-violation",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40009", 2) \
+        X(SEALING_KEY_FILE,       "sealing-key-file",         "5d0c7b2a9b6f4a51a0d7f3a2c1e4000a", 4) \
+        X(STORE_REFUSED,          "store-refused",            "5d0c7b2a9b6f4a51a0d7f3a2c1e4000b", 2) \
+        X(STORE_FAILED,           "store-failed",             "5d0c7b2a9b6f4a51a0d7f3a2c1e4000c", 2) \
+        X(STORE_DEGRADED,         "store-degraded",           "5d0c7b2a9b6f4a51a0d7f3a2c1e4000d", 3) \
+        X(STORE_RECOVERED,        "store-recovered",          "5d0c7b2a9b6f4a51a0d7f3a2c1e4000e", 5) \
+        X(CLOCK_JUMPED,           "clock-jumped",             "5d0c7b2a9b6f4a51a0d7f3a2c1e4000f", 4) \
+        X(CLOCK_BEHIND,           "clock-behind",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40010", 4) \
+        X(CLOCK_QUALITY,          "clock-quality",            "5d0c7b2a9b6f4a51a0d7f3a2c1e40011", 5) \
+        X(DEVICE_REGISTERED,      "device-registered",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40012", 5) \
+        X(DEVICE_REMOVED,         "device-removed",           "5d0c7b2a9b6f4a51a0d7f3a2c1e40013", 5) \
+        X(DEVICE_CONNECTED,       "device-connected",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40014", 7) \
+        X(DEVICE_STANDING,        "device-standing-changed",  "5d0c7b2a9b6f4a51a0d7f3a2c1e40015", 4) \
+        X(DEVICE_RESET_WINDOW,    "device-reset-window",      "5d0c7b2a9b6f4a51a0d7f3a2c1e40016", 5) \
+        X(CREDENTIAL_ISSUED,      "credential-issued",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40017", 6) \
+        X(CREDENTIAL_ACTIVATED,   "credential-activated",     "5d0c7b2a9b6f4a51a0d7f3a2c1e40018", 5) \
+        X(CREDENTIAL_CONFIRMED,   "credential-confirmed",     "5d0c7b2a9b6f4a51a0d7f3a2c1e40019", 6) \
+        X(CREDENTIAL_DEACTIVATED, "credential-deactivated",   "5d0c7b2a9b6f4a51a0d7f3a2c1e4001a", 6) \
+        X(CREDENTIAL_DESTROYED,   "credential-destroyed",     "5d0c7b2a9b6f4a51a0d7f3a2c1e4001b", 6) \
+        X(CREDENTIAL_REVOKED,     "credential-revoked",       "5d0c7b2a9b6f4a51a0d7f3a2c1e4001c", 4) \
+        X(CREDENTIAL_COMPROMISED, "credential-compromised",   "5d0c7b2a9b6f4a51a0d7f3a2c1e4001d", 2) \
+        X(CREDENTIAL_CONFLICT,    "credential-conflict",      "5d0c7b2a9b6f4a51a0d7f3a2c1e4001e", 2) \
+        X(FACTORY_KEY_USED,       "factory-key-used",         "5d0c7b2a9b6f4a51a0d7f3a2c1e4001f", 4) \
+        X(ROTATION_DUE,           "rotation-due",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40020", 6) \
+        X(ROTATION_OVERDUE,       "rotation-overdue",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40021", 4) \
+        X(HANDSHAKE_REFUSED,      "handshake-refused",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40022", 4) \
+        X(REQUEST_REFUSED,        "request-refused",          "5d0c7b2a9b6f4a51a0d7f3a2c1e40023", 5) \
+        X(EVIDENCE_ACCEPTED,      "evidence-accepted",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40024", 6) \
+        X(EVIDENCE_REFUSED,       "evidence-refused",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40025", 4) \
+        X(APPRAISAL_CHANGED,      "appraisal-changed",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40026", 4) \
+        X(UPLINK_UP,              "uplink-up",                "5d0c7b2a9b6f4a51a0d7f3a2c1e40027", 5) \
+        X(UPLINK_DOWN,            "uplink-down",              "5d0c7b2a9b6f4a51a0d7f3a2c1e40028", 4) \
+        X(EVIDENCE_RELAYED,       "evidence-relayed",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40029", 6) \
+        X(EVIDENCE_PARKED,        "evidence-parked",          "5d0c7b2a9b6f4a51a0d7f3a2c1e4002a", 3) \
+        X(BACKLOG_FULL,           "backlog-full",             "5d0c7b2a9b6f4a51a0d7f3a2c1e4002b", 2) \
+        X(EVENTS_COUNTED,         "events-counted",           "5d0c7b2a9b6f4a51a0d7f3a2c1e4002c", 5) \
+        X(ATTESTATION_OVERDUE,    "attestation-overdue",      "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4) \
+        X(RECOVERY_KEY_MADE,      "recovery-key-made",        "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4)
 /* clang-format on */
+
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,
 enum event_kind { EVENT_LIST(EVENT_ENUM) EVENT_KINDS };
 #undef EVENT_ENUM
