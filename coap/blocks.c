@@ -22,12 +22,13 @@ struct body {
         LIST_ENTRY(body) of_session;
         TAILQ_ENTRY(body) by_use;
 };
+TAILQ_HEAD(body_queue, body);
 
 struct blocks {
         unsigned max_bodies;
         size_t max_body_bytes;
         unsigned count, complete;
-        TAILQ_HEAD(, body) by_use; /* longest unused first */
+        struct body_queue by_use; /* longest unused first */
 };
 
 struct blocks *blocks_new(unsigned max_bodies, size_t max_body_bytes) {
@@ -90,11 +91,11 @@ static struct body *body_find(const struct session *session, const struct reques
         struct body *body;
 
         LIST_FOREACH(body, &session->bodies, of_session)
-        if (body->method == request->method && body->has_request_tag == (request->request_tag.data != NULL) &&
-            bytes_equal(buffer_bytes(&body->request_tag), request->request_tag) &&
-            bytes_equal(buffer_bytes(&body->path), request->path) &&
-            bytes_equal(buffer_bytes(&body->query), request->query))
-                return body;
+                if (body->method == request->method && body->has_request_tag == (request->request_tag.data != NULL) &&
+                    bytes_equal(buffer_bytes(&body->request_tag), request->request_tag) &&
+                    bytes_equal(buffer_bytes(&body->path), request->path) &&
+                    bytes_equal(buffer_bytes(&body->query), request->query))
+                        return body;
         return NULL;
 }
 
@@ -117,8 +118,8 @@ static struct body *dispensable(const struct blocks *blocks, uint64_t now_usec) 
         struct body *body;
 
         TAILQ_FOREACH(body, &blocks->by_use, by_use)
-        if (body->is_complete || now_usec - body->used_usec >= BODY_PATIENCE_USEC)
-                return body;
+                if (body->is_complete || now_usec - body->used_usec >= BODY_PATIENCE_USEC)
+                        return body;
         return NULL;
 }
 
@@ -126,8 +127,8 @@ static struct body *oldest_of(const struct session *session) {
         struct body *body, *oldest = LIST_FIRST(&session->bodies);
 
         LIST_FOREACH(body, &session->bodies, of_session)
-        if (body->used_usec < oldest->used_usec)
-                oldest = body;
+                if (body->used_usec < oldest->used_usec)
+                        oldest = body;
         return oldest;
 }
 

@@ -75,6 +75,8 @@ uint64_t engine_io_clock_reads(void) {
         return clock_reads;
 }
 
+/* The headers' own names of parameters are reserved ones. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 EXPORTED int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
         if (attaching && attached_fd < 0 && fd >= 0 && fd < DESCRIPTORS_MAX) {
                 attached_fd = fd;
@@ -187,3 +189,4 @@ EXPORTED int gettimeofday(struct timeval *restrict ret, void *restrict zone) {
         ret->tv_usec = now.tv_nsec / 1000;
         return 0;
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

@@ -34,6 +34,7 @@ struct engine {
         const uint32_t *knock; /* makes a virtual peer for this session: see peer_of() */
         TAILQ_ENTRY(engine) busy;
 };
+TAILQ_HEAD(engine_queue, engine);
 
 struct engines {
         struct engine *each;
@@ -43,8 +44,8 @@ struct engines {
         struct request_scratch scratch;
         struct inbox_entry pool[INBOX_MAX];
         struct inbox spare;
-        TAILQ_HEAD(, engine) busy; /* those with something in the inbox */
-        struct buffer loose;       /* numbers of sessions whose peer may be let go after the timers */
+        struct engine_queue busy; /* those with something in the inbox */
+        struct buffer loose;      /* numbers of sessions whose peer may be let go after the timers */
         bool is_releasing;
 
         /* About the datagram that libcoap is working on */
@@ -55,14 +56,14 @@ struct engines {
         coap_session_t *self_test_peer;
 };
 
-ssize_t engine_receive(void *engine, struct sockaddr_in *from, void *to, size_t size);
-void engine_send_out(void *engine, const struct sockaddr_in *to, struct bytes data);
+ssize_t engine_receive(void *userdata, struct sockaddr_in *from, void *to, size_t size);
+void engine_send_out(void *userdata, const struct sockaddr_in *to, struct bytes data);
 void engine_handle_request(coap_resource_t *resource, coap_session_t *peer, const coap_pdu_t *pdu,
                            const coap_string_t *query, coap_pdu_t *response);
 int engine_peer_event(coap_session_t *peer, coap_event_t event);
 void engine_not_delivered(coap_session_t *peer, const coap_pdu_t *sent, coap_nack_reason_t reason,
                           coap_mid_t message_id);
-int engine_on_timer(sd_event_source *source, int fd, uint32_t events, void *engine);
+int engine_on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata);
 /* Gives libcoap `count` datagrams in one call, which walks over the context's peers once. */
 void engine_run(struct engine *engine, unsigned count);
 void engine_peer_free(struct engines *engines, coap_session_t *peer);

@@ -19,10 +19,11 @@ struct kept {
         LIST_ENTRY(kept) of_session;
         TAILQ_ENTRY(kept) by_use;
 };
+TAILQ_HEAD(kept_queue, kept);
 
 struct kept_answers {
         unsigned max_answers, count;
-        TAILQ_HEAD(, kept) by_use;
+        struct kept_queue by_use;
 };
 
 struct kept_answers *kept_new(unsigned max_answers) {
@@ -77,9 +78,9 @@ static struct kept *kept_find(const struct session *session, const struct kept_k
         struct kept *kept;
 
         LIST_FOREACH(kept, &session->kept, of_session)
-        if (kept->method == key->method && bytes_equal(buffer_bytes(&kept->path), key->path) &&
-            bytes_equal(buffer_bytes(&kept->query), key->query))
-                return kept;
+                if (kept->method == key->method && bytes_equal(buffer_bytes(&kept->path), key->path) &&
+                    bytes_equal(buffer_bytes(&kept->query), key->query))
+                        return kept;
         return NULL;
 }
 
@@ -87,8 +88,8 @@ static struct kept *oldest_of(const struct session *session) {
         struct kept *kept, *oldest = LIST_FIRST(&session->kept);
 
         LIST_FOREACH(kept, &session->kept, of_session)
-        if (kept->used_usec < oldest->used_usec)
-                oldest = kept;
+                if (kept->used_usec < oldest->used_usec)
+                        oldest = kept;
         return oldest;
 }
 

@@ -10,8 +10,8 @@ struct observer *observers_find(const struct session *session, struct bytes toke
         struct observer *observer;
 
         LIST_FOREACH(observer, &session->observers, of_session)
-        if (bytes_equal(BYTES(observer->token, observer->token_size), token))
-                return observer;
+                if (bytes_equal(BYTES(observer->token, observer->token_size), token))
+                        return observer;
         return NULL;
 }
 
@@ -52,18 +52,20 @@ void observers_remove(struct observer *observer, uint64_t *counter) {
 }
 
 void observers_forget(struct session *session, uint64_t *counter) {
-        struct observer *observer;
+        struct observer *observer, *next;
 
-        while ((observer = LIST_FIRST(&session->observers)))
+        for (observer = LIST_FIRST(&session->observers); observer; observer = next) {
+                next = LIST_NEXT(observer, of_session);
                 observers_remove(observer, counter);
+        }
 }
 
 struct observer *observers_under_way(const struct session *session, uint16_t message_id) {
         struct observer *observer;
 
         LIST_FOREACH(observer, &session->observers, of_session)
-        if (observer->is_under_way && observer->message_id == message_id)
-                return observer;
+                if (observer->is_under_way && observer->message_id == message_id)
+                        return observer;
         return NULL;
 }
 

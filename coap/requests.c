@@ -120,8 +120,8 @@ static struct exchange *waiting_for(const struct session *session, const struct 
         struct exchange *exchange;
 
         LIST_FOREACH(exchange, &session->exchanges, of_session)
-        if (exchange->message_id == request->message_id && bytes_equal(token_of(exchange), request->token))
-                return exchange;
+                if (exchange->message_id == request->message_id && bytes_equal(token_of(exchange), request->token))
+                        return exchange;
         return NULL;
 }
 
@@ -309,8 +309,8 @@ static struct exchange *exchange_of(const struct session *session, uint64_t numb
         struct exchange *exchange;
 
         LIST_FOREACH(exchange, &session->exchanges, of_session)
-        if (exchange->number == number)
-                return exchange;
+                if (exchange->number == number)
+                        return exchange;
         return NULL;
 }
 

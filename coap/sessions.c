@@ -88,8 +88,8 @@ static struct prefix *prefix_find(const struct sessions *sessions, uint64_t numb
         struct prefix *prefix;
 
         LIST_FOREACH(prefix, prefix_bucket(sessions, number), same_bucket)
-        if (prefix->number == number)
-                return prefix;
+                if (prefix->number == number)
+                        return prefix;
         return NULL;
 }
 
@@ -97,8 +97,8 @@ struct session *sessions_find(const struct sessions *sessions, const struct peer
         struct session *session;
 
         LIST_FOREACH(session, peer_bucket(sessions, peer), same_peer)
-        if (session->state == state && peer_equal(&session->peer, peer))
-                return session;
+                if (session->state == state && peer_equal(&session->peer, peer))
+                        return session;
         return NULL;
 }
 
@@ -106,8 +106,8 @@ struct session *sessions_by_number(const struct sessions *sessions, uint32_t num
         struct session *session;
 
         LIST_FOREACH(session, number_bucket(sessions, number), same_number)
-        if (session->number == number)
-                return session;
+                if (session->number == number)
+                        return session;
         return NULL;
 }
 
@@ -116,7 +116,7 @@ static struct session *oldest_of(const struct prefix *prefix) {
 
         /* At most max_half_open_prefix of them. */
         LIST_FOREACH(session, &prefix->sessions, same_prefix)
-        oldest = session;
+                oldest = session;
         return oldest;
 }
 

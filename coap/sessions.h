@@ -27,6 +27,10 @@ struct body;
 struct kept;
 struct observer;
 struct prefix;
+LIST_HEAD(exchange_list, exchange);
+LIST_HEAD(body_list, body);
+LIST_HEAD(kept_list, kept);
+LIST_HEAD(observer_list, observer);
 
 struct session {
         struct dtls *dtls;
@@ -61,13 +65,13 @@ struct session {
         unsigned unacknowledged_count;
         unsigned holds; /* exchanges that want the virtual peer to stay */
         uint16_t next_message_id;
-        LIST_HEAD(, exchange) exchanges;
+        struct exchange_list exchanges;
         unsigned exchange_count;
-        LIST_HEAD(, body) bodies;
+        struct body_list bodies;
         unsigned body_count;
-        LIST_HEAD(, kept) kept;
+        struct kept_list kept;
         unsigned kept_count;
-        LIST_HEAD(, observer) observers;
+        struct observer_list observers;
         unsigned observer_count;
 };
 
