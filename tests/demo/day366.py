@@ -189,6 +189,7 @@ class Story:
     # ---- the end ----
     def verdict(self):
         self.sim.settle(60)
+        wait_for(lambda: self.status()["backlog"]["records"] == 0, "the last evidence to arrive upstream")
         books, upstream = self.sim.books(), self.upstream.books()
         total, status = books["total"], self.status()
         rows = [row for d in self.ids for row in self.gateway.ctl("audit", "--device", d, "-n", "1000", "--json")[1]]
