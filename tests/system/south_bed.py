@@ -192,8 +192,9 @@ class Device:
 
     def take(self, seconds):
         """Feeds one datagram to OpenSSL. False when none came."""
-        ready, _, _ = select.select([self.socket], [], [], seconds)
-        if not ready:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if not poll.poll(seconds * 1000):
             return False
         datagram = self.socket.recv(65536)
         self.received.append(datagram)
