@@ -16,8 +16,6 @@
         "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8:"                                \
         "ECDHE-PSK-CHACHA20-POLY1305:PSK-AES128-GCM-SHA256:PSK-AES128-CCM:PSK-AES128-CCM8"
 #define CURVES "P-256:X25519:P-384"
-/* Half-open sessions hold what the peer claims to send; 16 KiB is a generous certificate chain. */
-#define CERTIFICATES_MAX (16 * 1024)
 
 #define HANDSHAKE_HEADER_BYTES 12  /* RFC 6347 §4.2.2 */
 #define IDENTITY_MAX           128 /* RFC 4279 §5.3 */
@@ -184,6 +182,7 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
                                              SSL_OP_NO_QUERY_MTU | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                              SSL_OP_COOKIE_EXCHANGE);
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+        /* Half-open sessions hold what the peer claims to send. */
         SSL_CTX_set_max_cert_list(context, CERTIFICATES_MAX);
         SSL_CTX_set_read_ahead(context, 1);
         SSL_CTX_set_cookie_generate_cb(context, cookie_generate);

@@ -18,6 +18,16 @@ enum level { LEVEL_LOW, LEVEL_MEDIUM, LEVEL_HIGH };
 enum device_stack { STACK_ANY, STACK_MBEDTLS, STACK_TINYDTLS, STACK_WOLFSSL };
 enum psk_format { PSK_TEXT, PSK_RAW };
 enum sandbox_demand { SANDBOX_REQUIRED, SANDBOX_WEAK };
+enum profile_credential { PROFILE_PSK, PROFILE_CERTIFICATE };
+enum idevid_identity { IDEVID_SERIAL_NUMBER, IDEVID_SAN };
+enum idevid_enrolment { ENROLMENT_LISTED, ENROLMENT_AUTOMATIC };
+enum rekey { REKEY_OPTIONAL, REKEY_REQUIRED };
+enum tls_unique_demand { TLS_UNIQUE_VERIFY, TLS_UNIQUE_OFF, TLS_UNIQUE_REQUIRED };
+enum profile_ca { CA_LOCAL, CA_UPSTREAM };
+enum upstream_offline { OFFLINE_WAIT, OFFLINE_LOCAL };
+/* A set: 1 << enum device_key_type. */
+enum device_key_type { DEVICE_KEY_P256, DEVICE_KEY_P384, DEVICE_KEY_ED25519, DEVICE_KEY_RSA };
+enum ca_key_type { CA_KEY_P256, CA_KEY_P384, CA_KEY_ED25519 };
 enum verifier_kind { VERIFIER_NONE, VERIFIER_COLLECTOR };
 
 /* One acceptable state of a device's software: all members that are set must match the evidence. */
@@ -28,8 +38,17 @@ struct reference_value {
         size_t digest_size; /* 0: none demanded */
 };
 
+/* A certificate out of a file that the configuration names, as DER. */
+struct anchor {
+        uint8_t *der;
+        size_t size;
+        uint8_t digest[32]; /* SHA-256 of the DER */
+};
+
 struct profile {
         char name[PROFILE_NAME_MAX + 1];
+        /* What operational credentials are: /cred grants PSKs, EST issues certificates; the other way is closed. */
+        enum profile_credential credential;
         int64_t rotate_every_sec;
         double jitter;            /* 0 to 0.5: the share of the interval by which due times spread */
         int64_t grace_sec;        /* how long the predecessor lives after the successor is proven */
@@ -50,6 +69,41 @@ struct profile {
         int64_t challenge_sec;   /* how long a nonce lives; default 5 min */
         struct reference_value *references;
         size_t reference_count;
+
+        /* Certificates */
+        struct anchor *anchors; /* "idevid_anchors": the manufacturer's CAs; 0: no IDevIDs */
+        size_t anchor_count;
+        enum idevid_identity idevid_identity;   /* where in the IDevID the device id stands */
+        enum idevid_enrolment idevid_enrolment; /* "listed": registered before; "automatic": by the anchor alone */
+        int64_t validity_sec; /* of an LDevID; default 90 d */
+        double renew_at;      /* share of a certificate's life after which it is due; default 0.66. With
+                                 PROFILE_CERTIFICATE rotate_every_sec = validity × renew_at */
+        enum rekey rekey;     /* whether sren (and sen after the first) must bring a new key */
+        unsigned key_types;   /* of CSRs; default P-256, P-384, Ed25519 */
+        unsigned rsa_bits;    /* least; default 2048 */
+        bool server_keygen;   /* skg and skc */
+        bool est_over_psk;    /* LwM2M security mode 4 */
+        enum tls_unique_demand tls_unique;
+        enum profile_ca ca;
+        enum upstream_offline upstream_offline;
+};
+
+/* The site's issuing CA; group `ca`. */
+struct ca_config {
+        char subject[CONFIG_TEXT_MAX];       /* default "CN=gatewayd CA <gateway id>" */
+        enum ca_key_type key_type;           /* of keys made here; default P-256 */
+        char providers[4][32];               /* OpenSSL providers to load besides default: "tpm2", … */
+        size_t provider_count;
+        char pkcs11_module[CONFIG_TEXT_MAX]; /* path of the token's module, for pkcs11: URIs */
+        char paths[8][CONFIG_TEXT_MAX];      /* what providers and modules must reach behind the wall */
+        size_t path_count;
+        int64_t validity_sec;        /* of a root made here; default 10 y */
+        double successor_at;         /* share of the CA's life after which a successor is made; default 0.5 */
+        int64_t announce_sec;        /* how long it is announced before it signs; default 30 d */
+        int64_t backdate_sec;        /* of notBefore; default 1 h */
+        char server_name[64];        /* default "gatewayd" */
+        int64_t server_validity_sec; /* default 30 d; renewed after two thirds */
+        int64_t crl_validity_sec;    /* thisUpdate to nextUpdate; default 30 d; made anew at half of it */
 };
 
 struct north_config {
@@ -61,6 +115,8 @@ struct north_config {
         int64_t retry_min_sec, retry_max_sec; /* 1 s and 5 min */
         size_t batch_records;                 /* per POST; default 64 */
         int64_t timeout_sec;                  /* of one POST; default 30 */
+        char est_url[CONFIG_TEXT_MAX]; /* "https://host/.well-known/est[/label]" of the owner's EST server; empty: none */
+        bool est_renews_ca;            /* the gateway's sub-CA is renewed there too */
 };
 
 struct config {
@@ -76,6 +132,7 @@ struct config {
         int64_t backlog_bytes;   /* default 1 GiB */
         int64_t audit_keep_sec;  /* default 5 years of powered-on time; 0 for ever */
         struct north_config north;
+        struct ca_config ca;
         int64_t class_limit_sec[3][3]; /* longest rotate_every by [sensitivity][criticality] */
         struct profile *profiles;
         size_t profile_count;
@@ -118,5 +175,7 @@ const char *attestation_kind_name(enum attestation_kind v);
 const char *on_overdue_name(enum on_overdue v);
 const char *on_factory_key_name(enum on_factory_key v);
 const char *on_conflict_name(enum on_conflict v);
+const char *profile_credential_name(enum profile_credential v);
+const char *profile_ca_name(enum profile_ca v);
 const char *level_name(enum level v);
 const char *device_stack_name(enum device_stack v);

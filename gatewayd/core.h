@@ -113,5 +113,26 @@ void core_north_feed(struct core *core);
 /* What north said in a turn that was dropped it must be asked again, now that the store takes it. */
 void core_north_again(struct core *core);
 
+/* core_enrol.c */
+/* Sends enrolments that wait for the upstream CA, as far as the window allows; once they have passed the barrier. */
+void core_enrol_feed(struct core *core);
+/* A frame of north that is about enrolment. 0 or -EBADMSG. */
+int core_enrol_frame(struct core *core, struct frame *frame);
+void core_enrol_detach(struct core *core);
+
+/* core_authority.c */
+/* Opens the CA's keys, in the first turn. A negative errno only where the store cannot be read. */
+int core_authority_open(struct core *core);
+void core_authority_close(struct core *core);
+/* What is due of the CA, in the tick's turn. */
+void core_authority_tick(struct core *core);
+/* Before each commit: CRLs that the turn made stale. */
+int core_authority_before_commit(struct core *core);
+/* Writes the CRLs beside the control socket, for other services on the gateway: RUNTIME/crl/N.crl. */
+void core_authority_publish(struct core *core);
+
+/* core_south.c: what south shows devices. */
+void core_south_credentials(struct core *core);
+
 /* core_control.c */
 int core_control_attach(struct core *core, struct problem *problem);

@@ -94,6 +94,17 @@ void core_effect(struct core *core, const struct effect *effect) {
                 core_notify(core, effect->event.device, OBSERVES_RESULT);
                 break;
         case EFFECT_RELAY:
+        case EFFECT_ENROL:
                 break; /* north is fed after every flush */
+        case EFFECT_SERVER:
+                core_south_credentials(core);
+                break;
+        case EFFECT_CRL:
+                core_authority_publish(core);
+                break;
+        case EFFECT_ANCHORS:
+                core->is_rescheduling = true;
+                core->reschedule_after[0] = 0;
+                break;
         }
 }

@@ -65,6 +65,17 @@ static const struct {
 #define SENTENCE_EVENTS_COUNTED      "Happened {count} more times[, device {device}][, from {peer}][: {reason}]."
 #define SENTENCE_ATTESTATION_OVERDUE "Device {device} owes evidence[: {reason}]."
 #define SENTENCE_RECOVERY_KEY_MADE   "A recovery key for the store was made and handed out[: {reason}]."
+#define SENTENCE_CA_READY            "The site's CA signs[: {reason}]."
+#define SENTENCE_CA_SUCCESSOR        "The next CA is announced to the devices[: {reason}]."
+#define SENTENCE_CA_REQUEST          "The CA's next certificate must come from the owner's PKI[: {reason}]."
+#define SENTENCE_CA_SWITCHED         "The next CA signs from now on[: {reason}]."
+#define SENTENCE_CA_ENDED            "A CA generation has ended[: {reason}]."
+#define SENTENCE_CA_LATE             "The CA nears its end and has no successor[: {reason}]."
+#define SENTENCE_CA_KEY_UNAVAILABLE  "The CA's key cannot be used now; nothing is issued[: {reason}]."
+#define SENTENCE_SERVER_CERTIFICATE  "The gateway has a new certificate for its devices[: {reason}]."
+#define SENTENCE_ENROLMENT_REFUSED   "Device {device} was refused a certificate[: {reason}]."
+#define SENTENCE_ENROLMENT_WAITING   "A certificate for device {device} waits for the upstream CA[: {reason}]."
+#define SENTENCE_IDEVID_CHANGED      "Device {device} came with another IDevID than before[: {reason}]."
         EVENT_LIST(EVENT_ENTRY)
 #undef EVENT_ENTRY
 };

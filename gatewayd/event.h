@@ -54,7 +54,18 @@
         X(BACKLOG_FULL,           "backlog-full",             "5d0c7b2a9b6f4a51a0d7f3a2c1e4002b", 2) \
         X(EVENTS_COUNTED,         "events-counted",           "5d0c7b2a9b6f4a51a0d7f3a2c1e4002c", 5) \
         X(ATTESTATION_OVERDUE,    "attestation-overdue",      "5d0c7b2a9b6f4a51a0d7f3a2c1e4002d", 4) \
-        X(RECOVERY_KEY_MADE,      "recovery-key-made",        "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4)
+        X(RECOVERY_KEY_MADE,      "recovery-key-made",        "5d0c7b2a9b6f4a51a0d7f3a2c1e4002e", 4) \
+        X(CA_READY,               "ca-ready",                 "5d0c7b2a9b6f4a51a0d7f3a2c1e4002f", 5) \
+        X(CA_SUCCESSOR,           "ca-successor-announced",   "5d0c7b2a9b6f4a51a0d7f3a2c1e40030", 5) \
+        X(CA_REQUEST,             "ca-request-waiting",       "5d0c7b2a9b6f4a51a0d7f3a2c1e40031", 4) \
+        X(CA_SWITCHED,            "ca-switched",              "5d0c7b2a9b6f4a51a0d7f3a2c1e40032", 5) \
+        X(CA_ENDED,               "ca-generation-ended",      "5d0c7b2a9b6f4a51a0d7f3a2c1e40033", 5) \
+        X(CA_LATE,                "ca-ends-without-successor","5d0c7b2a9b6f4a51a0d7f3a2c1e40034", 2) \
+        X(CA_KEY_UNAVAILABLE,     "ca-key-unavailable",       "5d0c7b2a9b6f4a51a0d7f3a2c1e40035", 3) \
+        X(SERVER_CERTIFICATE,     "server-certificate",       "5d0c7b2a9b6f4a51a0d7f3a2c1e40036", 6) \
+        X(ENROLMENT_REFUSED,      "enrolment-refused",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40037", 4) \
+        X(ENROLMENT_WAITING,      "enrolment-waiting",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40038", 6) \
+        X(IDEVID_CHANGED,         "idevid-changed",           "5d0c7b2a9b6f4a51a0d7f3a2c1e40039", 2)
 /* clang-format on */
 
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,

@@ -7,7 +7,7 @@
 #include "gatewayd/messages.h"
 #include "gatewayd/problem.h"
 #include "gatewayd/turn.h"
-#include "store/credentials.h"
+#include "store/certificates.h"
 
 /* Who is asking: looked up anew for every request, so a revocation works at once. */
 struct identity {
@@ -16,6 +16,10 @@ struct identity {
         struct credential credential; /* the one the session was made with, as in the store now */
         const struct profile *profile;
         bool has_forward_secrecy; /* of the session */
+        /* A certificate session: what was shown. For an IDevID `issuer` is GENERATION_FOREIGN. */
+        struct certificate certificate; /* fingerprint "" in a PSK session */
+        bool is_expired;                /* certainly: the clock is never ahead of true time where it counts */
+        struct bytes tls_unique;        /* RFC 5929 §3; empty: not known or worth nothing. Borrowed from the session */
 };
 
 struct request {
@@ -47,7 +51,12 @@ enum resource {
         RESOURCE_ME,
         RESOURCE_TIME,
         RESOURCE_CRED,
-        RESOURCE_RATS, /* /rats/… */
+        RESOURCE_RATS,       /* /rats/… */
+        RESOURCE_EST_CRTS,   /* /est/crts */
+        RESOURCE_EST_ATT,    /* /est/att */
+        RESOURCE_EST_ENROL,  /* /est/sen, skg, skc */
+        RESOURCE_EST_RENEW,  /* /est/sren */
+        RESOURCE_CRL,        /* /crl */
 };
 
 struct exchange_entry;
@@ -73,3 +82,10 @@ int handle_me(struct turn *, const struct request *, struct reply *, struct prob
 int handle_nonce(struct turn *, const struct request *, struct reply *, struct problem *);    /* evidence/challenge.c */
 int handle_evidence(struct turn *, const struct request *, struct reply *, struct problem *); /* evidence/attest.c */
 int handle_result(struct turn *, const struct request *, struct reply *, struct problem *);   /* evidence/attest.c */
+int handle_est_crts(struct turn *, const struct request *, struct reply *, struct problem *); /* keys/est.c */
+int handle_est_att(struct turn *, const struct request *, struct reply *, struct problem *);  /* keys/est.c */
+int handle_est_sen(struct turn *, const struct request *, struct reply *, struct problem *);  /* keys/est_enrol.c */
+int handle_est_sren(struct turn *, const struct request *, struct reply *, struct problem *); /* keys/est_enrol.c */
+int handle_est_skg(struct turn *, const struct request *, struct reply *, struct problem *);  /* keys/est_keygen.c */
+int handle_est_skc(struct turn *, const struct request *, struct reply *, struct problem *);  /* keys/est_keygen.c */
+int handle_crl(struct turn *, const struct request *, struct reply *, struct problem *);      /* keys/est.c */

@@ -11,11 +11,18 @@ enum content_format {
         FORMAT_OCTETS = 42,
         FORMAT_CBOR = 60,
         FORMAT_CWT = 61,
+        FORMAT_MULTIPART = 62,
         FORMAT_COSE_KEY = 101,
         FORMAT_PROBLEM = 257,
         FORMAT_EAT_CWT = 263,
         FORMAT_EAT_JWT = 264,
         FORMAT_CMW_CBOR = 273,
+        FORMAT_PKCS7_KEY = 280,   /* pkcs7-mime; smime-type=server-generated-key */
+        FORMAT_PKCS7_CERTS = 281, /* pkcs7-mime; smime-type=certs-only */
+        FORMAT_PKCS8 = 284,
+        FORMAT_CSRATTRS = 285,
+        FORMAT_PKCS10 = 286,
+        FORMAT_PKIX_CERT = 287,
         FORMAT_UCCS = 601,
         FORMAT_PSA_2023 = 10003,
         FORMAT_PSA_LEGACY = 10004,

@@ -29,6 +29,8 @@ const char *handshake_failure_name(enum handshake_failure failure) {
                 [FAILED_NO_SUITE] = "no cipher suite in common",
                 [FAILED_NO_ANSWER] = "core did not answer in time",
                 [FAILED_PROTOCOL] = "protocol error",
+                [FAILED_NO_CERTIFICATE] = "a certificate suite was offered, but no certificate given",
+                [FAILED_CERTIFICATE] = "certificate refused",
         };
 
         return (size_t)failure < ELEMENTS(names) ? names[failure] : "unknown";
@@ -108,6 +110,8 @@ int message_read_psk_answer(struct bytes body, struct message_psk_answer *ret) {
 void message_write_connected(const struct message_connected *m, struct buffer *to) {
         field_put_u64(to, m->session);
         field_put_bytes(to, m->identity);
+        field_put_bytes(to, m->chain);
+        field_put_bytes(to, m->tls_unique);
         field_put_bytes(to, m->peer);
         field_put_bytes(to, m->suite);
         field_put_u8(to, m->has_forward_secrecy);
@@ -120,6 +124,8 @@ int message_read_connected(struct bytes body, struct message_connected *ret) {
 
         ret->session = field_get_u64(&r);
         ret->identity = get_bounded(&r, 256);
+        ret->chain = get_bounded(&r, CERTIFICATES_MAX);
+        ret->tls_unique = get_bounded(&r, TLS_UNIQUE_MAX);
         ret->peer = get_bounded(&r, 63);
         ret->suite = get_bounded(&r, 63);
         ret->has_forward_secrecy = get_bool(&r);
@@ -222,7 +228,7 @@ void message_write_handshake_failed(const struct message_handshake_failed *m, st
 int message_read_handshake_failed(struct bytes body, struct message_handshake_failed *ret) {
         struct field_reader r = READER(body);
 
-        ret->failure = get_enum(&r, FAILED_PROTOCOL);
+        ret->failure = get_enum(&r, FAILED_CERTIFICATE);
         ret->identity = get_bounded(&r, 256);
         ret->peer = get_bounded(&r, 63);
         ret->count = field_get_u32(&r);
@@ -316,5 +322,82 @@ int message_read_north_hello(struct bytes body, struct message_north_hello *ret)
 
         ret->gateway_id = get_bounded(&r, 64);
         ret->incarnation = get_bounded(&r, 16);
+        return field_reader_end(&r);
+}
+
+void message_write_certificate(const struct message_certificate *m, struct buffer *to) {
+        field_put_u32(to, m->question);
+        field_put_bytes(to, m->chain);
+        field_put_bytes(to, m->peer);
+}
+
+int message_read_certificate(struct bytes body, struct message_certificate *ret) {
+        struct field_reader r = READER(body);
+
+        ret->question = field_get_u32(&r);
+        ret->chain = get_bounded(&r, CERTIFICATES_MAX);
+        ret->peer = get_bounded(&r, 63);
+        return field_reader_end(&r);
+}
+
+void message_write_certificate_answer(const struct message_certificate_answer *m, struct buffer *to) {
+        field_put_u32(to, m->question);
+        field_put_u8(to, (uint8_t)m->verdict);
+}
+
+int message_read_certificate_answer(struct bytes body, struct message_certificate_answer *ret) {
+        struct field_reader r = READER(body);
+
+        ret->question = field_get_u32(&r);
+        ret->verdict = get_enum(&r, CERTIFICATE_BAD);
+        return field_reader_end(&r);
+}
+
+void message_write_server_credentials(const struct message_server_credentials *m, struct buffer *to) {
+        field_put_bytes(to, m->key);
+        field_put_bytes(to, m->chain);
+}
+
+int message_read_server_credentials(struct bytes body, struct message_server_credentials *ret) {
+        struct field_reader r = READER(body);
+
+        ret->key = field_get_bytes(&r);
+        ret->chain = get_bounded(&r, CERTIFICATES_MAX);
+        return field_reader_end(&r);
+}
+
+void message_write_enrol(const struct message_enrol *m, struct buffer *to) {
+        field_put_u64(to, m->number);
+        field_put_u8(to, m->is_renewal);
+        field_put_bytes(to, m->csr);
+}
+
+int message_read_enrol(struct bytes body, struct message_enrol *ret) {
+        struct field_reader r = READER(body);
+
+        ret->number = field_get_u64(&r);
+        ret->is_renewal = get_bool(&r);
+        ret->csr = field_get_bytes(&r);
+        return field_reader_end(&r);
+}
+
+void message_write_enrolled(const struct message_enrolled *m, struct buffer *to) {
+        field_put_u64(to, m->number);
+        field_put_u8(to, (uint8_t)m->outcome);
+        field_put_u16(to, m->http_status);
+        field_put_u64(to, m->retry_sec);
+        field_put_bytes(to, m->certificates);
+        field_put_bytes(to, m->reason);
+}
+
+int message_read_enrolled(struct bytes body, struct message_enrolled *ret) {
+        struct field_reader r = READER(body);
+
+        ret->number = field_get_u64(&r);
+        ret->outcome = get_enum(&r, ENROL_FAILED);
+        ret->http_status = field_get_u16(&r);
+        ret->retry_sec = field_get_u64(&r);
+        ret->certificates = field_get_bytes(&r);
+        ret->reason = field_get_bytes(&r);
         return field_reader_end(&r);
 }

@@ -25,7 +25,9 @@ enum frame_type {
         /* south → core, lookup link */
         FRAME_PSK = 16, /* struct message_psk */
         /* core → south, lookup link */
-        FRAME_PSK_ANSWER, /* struct message_psk_answer */
+        FRAME_PSK_ANSWER,         /* struct message_psk_answer */
+        FRAME_CERTIFICATE,        /* south → core: struct message_certificate */
+        FRAME_CERTIFICATE_ANSWER, /* struct message_certificate_answer */
 
         /* south → core, exchange link */
         FRAME_CONNECTED = 32,   /* struct message_connected; never dropped */
@@ -37,6 +39,9 @@ enum frame_type {
         FRAME_REPLY = 48, /* struct message_reply; may drop, the device retransmits */
         FRAME_EVICT,      /* struct message_evict; never dropped */
         FRAME_NOTIFY,     /* struct message_reply with exchange 0 and the path; may drop */
+        /* struct message_server_credentials; never dropped. Sent first to each new south, which is not ready
+         * before; again whenever they change. */
+        FRAME_SERVER_CREDENTIALS,
 
         /* core ⇄ north */
         FRAME_RECORD = 64, /* core → north: struct message_record */
@@ -46,6 +51,9 @@ enum frame_type {
         FRAME_UPLINK,      /* north → core: struct message_uplink */
         FRAME_NORTH_HELLO, /* core → north: struct message_north_hello, once, first */
         FRAME_TRY_NOW,     /* core → north: do not wait for the back-off; empty */
+        FRAME_ENROL,       /* core → north: struct message_enrol */
+        FRAME_ENROLLED,    /* north → core: struct message_enrolled */
+        FRAME_ANCHORS,     /* north → core: the upstream EST server's /cacerts, certs-only CMS DER */
 };
 
 enum role {
@@ -81,9 +89,43 @@ struct message_psk_answer {
         struct secret key; /* empty when not found */
 };
 
+/* The most that a client's certificates may be together, DER. */
+#define CERTIFICATES_MAX (16 * 1024)
+#define TLS_UNIQUE_MAX   64
+
+struct message_certificate {
+        uint32_t question;   /* echoed in the answer */
+        struct bytes chain;  /* what the client sent: DER certificates, concatenated, the leaf first */
+        struct bytes peer;
+};
+
+/* Which alert the client gets (RFC 5246 §7.2.2). */
+enum certificate_verdict {
+        CERTIFICATE_ACCEPTED,
+        CERTIFICATE_REFUSED, /* access_denied */
+        CERTIFICATE_UNKNOWN_CA,
+        CERTIFICATE_EXPIRED,
+        CERTIFICATE_REVOKED,
+        CERTIFICATE_BAD, /* bad_certificate: cannot be read, must not be used like this */
+};
+
+struct message_certificate_answer {
+        uint32_t question;
+        enum certificate_verdict verdict;
+};
+
+struct message_server_credentials {
+        struct bytes key;   /* PKCS#8 DER; empty with `chain`: there are none, PSK only */
+        struct bytes chain; /* DER certificates, concatenated, the leaf first, without a root */
+};
+
 struct message_connected {
         session_handle session;
-        struct bytes identity;
+        struct bytes identity; /* of a PSK; empty in a certificate session */
+        struct bytes chain;    /* as in message_certificate; empty in a PSK session */
+        /* RFC 5929 §3: the client's Finished, 12 bytes; empty without extended master secret (RFC 7627), for it
+         * then proves nothing. */
+        struct bytes tls_unique;
         struct bytes peer;
         struct bytes suite; /* OpenSSL's name of the cipher suite */
         bool has_forward_secrecy;
@@ -143,6 +185,8 @@ enum handshake_failure {
         FAILED_NO_SUITE,         /* no cipher suite in common */
         FAILED_NO_ANSWER,        /* core did not answer the lookup in time */
         FAILED_PROTOCOL,         /* anything else OpenSSL objected to */
+        FAILED_NO_CERTIFICATE,   /* a certificate suite was chosen and the client has no certificate */
+        FAILED_CERTIFICATE,      /* core refused its certificate */
 };
 const char *handshake_failure_name(enum handshake_failure failure);
 
@@ -210,6 +254,29 @@ struct message_north_hello {
         struct bytes incarnation; /* 8 bytes */
 };
 
+/* One CSR for the upstream CA (RFC 7030 §4.2). */
+struct message_enrol {
+        uint64_t number; /* echoed in the answer */
+        bool is_renewal; /* simplereenroll */
+        struct bytes csr;
+};
+
+enum enrol_outcome {
+        ENROL_ISSUED,
+        ENROL_LATER,   /* 202 or 503: ask again after retry_sec */
+        ENROL_REFUSED, /* upstream said no (4xx) */
+        ENROL_FAILED,  /* no answer, or one that is none: try again */
+};
+
+struct message_enrolled {
+        uint64_t number;
+        enum enrol_outcome outcome;
+        uint16_t http_status; /* 0: none came */
+        uint64_t retry_sec;
+        struct bytes certificates; /* certs-only CMS, DER, with ENROL_ISSUED */
+        struct bytes reason;       /* text */
+};
+
 void message_write_setup(const struct message_setup *m, struct buffer *to);
 int message_read_setup(struct bytes body, struct message_setup *ret);
 void message_write_psk(const struct message_psk *m, struct buffer *to);
@@ -240,3 +307,13 @@ void message_write_uplink(const struct message_uplink *m, struct buffer *to);
 int message_read_uplink(struct bytes body, struct message_uplink *ret);
 void message_write_north_hello(const struct message_north_hello *m, struct buffer *to);
 int message_read_north_hello(struct bytes body, struct message_north_hello *ret);
+void message_write_certificate(const struct message_certificate *m, struct buffer *to);
+int message_read_certificate(struct bytes body, struct message_certificate *ret);
+void message_write_certificate_answer(const struct message_certificate_answer *m, struct buffer *to);
+int message_read_certificate_answer(struct bytes body, struct message_certificate_answer *ret);
+void message_write_server_credentials(const struct message_server_credentials *m, struct buffer *to);
+int message_read_server_credentials(struct bytes body, struct message_server_credentials *ret);
+void message_write_enrol(const struct message_enrol *m, struct buffer *to);
+int message_read_enrol(struct bytes body, struct message_enrol *ret);
+void message_write_enrolled(const struct message_enrolled *m, struct buffer *to);
+int message_read_enrolled(struct bytes body, struct message_enrolled *ret);

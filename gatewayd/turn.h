@@ -19,6 +19,10 @@ enum effect_kind {
         EFFECT_NOTIFY_ME,     /* /me of `device` may have changed: notify its observers */
         EFFECT_NOTIFY_RESULT, /* the same for /rats/result */
         EFFECT_RELAY,         /* there is a new record for north */
+        EFFECT_ENROL,         /* there is a new enrolment for north */
+        EFFECT_SERVER,        /* the server's certificate changed: to south */
+        EFFECT_CRL,           /* write the CRLs for other services on the gateway */
+        EFFECT_ANCHORS,       /* the CA generations that devices should know changed: look at every device */
 };
 
 struct effect {
@@ -27,11 +31,13 @@ struct effect {
 };
 
 struct custodian; /* evidence/evidence.h */
+struct issuer;    /* keys/authority.h */
 
 struct turn {
         struct store *store;
         const struct config *config;
         const struct custodian *custodian; /* holds the receipt key; NULL where no evidence is taken */
+        struct issuer *issuer; /* the CA's open keys; NULL where nothing is issued */
         struct moment now;
         const char *actor; /* who acts: "device", "schedule", "upstream", "uid 0"; for the audit table */
         struct effect *effects;

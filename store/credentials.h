@@ -10,7 +10,20 @@
 enum credential_kind {
         CREDENTIAL_FACTORY, /* bootstrap PSK; identity = device id */
         CREDENTIAL_PSK,     /* operational PSK; identity = kid */
+        CREDENTIAL_IDEVID,  /* bootstrap certificate (802.1AR); identity = device id; no secret */
+        CREDENTIAL_LDEVID,  /* operational certificate; identity = its fingerprint (certificates.h); no secret */
 };
+
+/* What a device leaves the factory with, of either sort; and what gatewayd issued. */
+static inline bool credential_is_bootstrap(enum credential_kind kind) {
+        return kind == CREDENTIAL_FACTORY || kind == CREDENTIAL_IDEVID;
+}
+static inline bool credential_is_operational(enum credential_kind kind) {
+        return kind == CREDENTIAL_PSK || kind == CREDENTIAL_LDEVID;
+}
+static inline bool credential_is_certificate(enum credential_kind kind) {
+        return kind == CREDENTIAL_IDEVID || kind == CREDENTIAL_LDEVID;
+}
 
 /* NIST SP 800-57 part 1 §7; retiring: active, but a newer one is active too. */
 enum key_state {
@@ -23,7 +36,7 @@ enum key_state {
 };
 
 struct credential {
-        char identity[DEVICE_ID_MAX + 1]; /* the PSK identity: kid, or for the factory key the device id */
+        char identity[DEVICE_ID_MAX + 1]; /* kid, fingerprint, or for a bootstrap credential the device id */
         char device[DEVICE_ID_MAX + 1];
         enum credential_kind kind;
         enum key_state state;
@@ -39,7 +52,8 @@ struct credential {
         uint64_t handshakes;
 };
 
-/* Inserts with its secret, sealed under (device, kind, generation, identity). -EEXIST. */
+/* Inserts with its secret, sealed under (device, kind, generation, identity); NULL for a certificate: its
+ * private key is the device's own. -EEXIST. */
 int credential_insert(struct store *store, const struct credential *credential, const struct secret *secret);
 int credential_update(struct store *store, const struct credential *credential);
 int credential_get(struct store *store, struct bytes identity, struct credential *ret);

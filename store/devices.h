@@ -46,6 +46,7 @@ struct device {
         struct moment compromised;
         uint64_t dropped_grants; /* pre-active keys dropped because four were open */
         uint64_t handshakes, handshakes_without_fs;
+        uint32_t anchors; /* the newest CA generation it has fetched through /crts; 0 none */
 };
 
 int device_insert(struct store *store, const struct device *device); /* -EEXIST */

@@ -36,6 +36,34 @@ int identity_refresh(struct turn *turn, struct identity *identity, const struct 
  * evidence/attest.c, after appraisal_apply(). Does nothing for a key in good standing. */
 int identity_attested(struct turn *turn, const struct identity *from);
 
+/* ---- identity_certificate.c: from a certificate chain to a credential ---- */
+
+/* May a client with this chain (DER, leaf first) shake hands? An LDevID is known by its fingerprint: its row
+ * must be there, unrevoked, its CA generation in force, its credential not ended; expired ones pass (they may
+ * renew, lifecycle.c). An IDevID must lead to an anchor of a profile: of the device's own where it is
+ * registered, else of one with automatic enrolment; every certificate of the path valid by the ratchet clock
+ * (notBefore counts only at known quality). Changes nothing. `reason` (160 characters) says why not. */
+enum certificate_verdict identity_certificate(struct turn *turn, struct bytes chain, char *reason);
+
+/* A completed handshake with it: as identity_connected(). Registers a device that automatic enrolment lets in,
+ * and remembers which IDevID a device has shown: another one is refused unless a reset window is open. */
+int identity_certificate_connected(struct turn *turn, struct bytes chain, bool begun_before_proof,
+                                   struct identity *ret);
+/* When the handshake's key was superseded, for `begun_before_proof`; MOMENT_NONE: it was not. */
+struct moment identity_certificate_superseded(struct turn *turn, struct bytes chain);
+
+/* ---- grant_terms.c: shared by /cred and EST ---- */
+
+/* May this session be given a new operational credential? The terms of lifecycle_cred_terms(), with what only
+ * the session knows (evidence given in it). 0, or -EACCES with problem 4.03. */
+int grant_terms_check(struct turn *turn, const struct identity *from, struct problem *problem);
+/* Makes room for one more unproven credential of the device (4 at a time, the oldest dropped and counted in
+ * device->dropped_grants) and for one more row. */
+int grant_make_room(struct turn *turn, const struct identity *from, struct device *device);
+/* Inserts the credential of a certificate just issued: pre-active, generation + 1, predecessor and session of
+ * `from`; EVENT_CREDENTIAL_ISSUED; schedules the device. */
+int grant_certificate(struct turn *turn, const struct identity *from, const struct certificate *certificate);
+
 /* ---- lifecycle.c: pure ---- */
 
 /* May this identity use this resource with this method now? 0, or -EACCES with the reason (4.03).
@@ -46,6 +74,7 @@ struct lifecycle_view {
         const struct credential *credential;
         const struct profile *profile;
         bool factory_spent;
+        bool is_expired; /* the certificate has run out: it may only renew */
 };
 int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, uint8_t method,
                      const struct moment *now, struct problem *problem);
@@ -57,7 +86,9 @@ int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, 
 struct registration {
         char id[DEVICE_ID_MAX + 1];
         char profile[65];
-        struct secret factory_psk;
+        struct secret factory_psk; /* empty: it comes with an IDevID */
+        bool has_idevid_fingerprint; /* of that IDevID, where it is known beforehand; else the first one proven counts */
+        uint8_t idevid_fingerprint[CERTIFICATE_DIGEST_BYTES];
         uint8_t attestation_key[ATTESTATION_KEY_MAX];
         size_t attestation_key_size;
 };
@@ -78,7 +109,8 @@ int registry_rotate(struct turn *turn, const char *id, bool is_compromised, unix
 int registry_release(struct turn *turn, const char *id, struct problem *problem);
 
 /* ---- import.c: CSV and JSON into registrations ---- */
-/* CSV: header line `id,profile,psk[,attestation_key]`; JSON: array of objects with the same names.
+/* CSV: header line `id,profile,psk[,attestation_key][,idevid]` in any order; a row without psk is a device with an
+ * IDevID (its profile has anchors), `idevid` empty or `sha256:HEX` of the certificate; JSON: array of objects with the same names.
  * PSKs carry a prefix hex:, base64: or text:; attestation keys are PEM (in CSV as a quoted field, or
  * base64 of the DER after `der:`). All or nothing: every mistake is named as line (CSV) or element
  * (JSON) in `problems`, and nothing is added. */

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The gateway as registrar (RFC 9148 §5): CSRs of devices whose profile says ca = "upstream" wait in the store
+ * for the owner's EST server; north carries them, the identical request later gets the certificate. */
+
+#include "gatewayd/exchange.h"
+#include "gatewayd/keys/csr.h"
+#include "gatewayd/messages.h"
+#include "store/enrolments.h"
+
+/* What has become of this CSR upstream. 1: issued, *ret_der is the certificate and *ret describes it (its row is in
+ * the store). 0: it waits; `reply` says 5.03 with Max-Age (the waiting row is kept, so it is no error). Negative:
+ * refused, with the problem (RFC 8075 mapping; DESIGN: upstream's 401 is our trouble, 5.02). A change of the CSR
+ * with the same key (tls-unique linking) is the same enrolment. */
+int registrar_ask(struct turn *turn, const struct identity *from, const struct csr *csr, struct bytes csr_der,
+                  bool is_renewal, struct certificate *ret, struct buffer *ret_der, struct reply *reply,
+                  struct problem *problem);
+
+/* Upstream's answer, in a turn: checks that the certificate answers the CSR's key and names the device, inserts its
+ * row, or says when to try again. For core_enrol.c. */
+int registrar_answer(struct turn *turn, const struct message_enrolled *answer);
+/* The gateway's own sub-CA: puts its waiting CSR among the enrolments (once). */
+int registrar_ask_authority(struct turn *turn);
+
+/* The upstream's trust anchors as last fetched (concatenated DER), for /crts. -ENOENT. */
+int registrar_anchors(struct turn *turn, struct buffer *ret);
+int registrar_anchors_put(struct turn *turn, struct bytes pkcs7);
