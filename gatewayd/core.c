@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "gatewayd/devices/devices.h"
+#include "gatewayd/keys/key_uri.h"
 #include "gatewayd/sandbox.h"
 #include "gatewayd/sealing.h"
 #include "store/audit.h"
@@ -126,7 +127,9 @@ static int close_turn(struct core *core) {
 
         core->is_turn_open = false;
         if (store_is_changed(core->store)) {
-                r = store_meta_set_clock(core->store, &core->clock);
+                r = core_authority_before_commit(core);
+                if (r >= 0)
+                        r = store_meta_set_clock(core->store, &core->clock);
                 if (r >= 0)
                         r = store_commit(core->store, &turn);
                 if (r < 0) {
@@ -283,6 +286,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         if (r < 0 && r != -ENOSPC)
                 core_drop(core);
         else {
+                core_authority_tick(core);
                 if (core->is_rescheduling)
                         reschedule_some(core);
                 if (turn->now.powered_sec - core->housekept >= HOUSEKEEPING_SEC)
@@ -425,6 +429,8 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         core_begin(core, "core");
         r = custodian_open(&core->turn, core->config->gateway_id, &core->custodian);
         if (r >= 0)
+                r = core_authority_open(core);
+        if (r >= 0)
                 r = credential_forget_sessions(core->store);
         if (r >= 0)
                 r = core_end(core);
@@ -473,6 +479,8 @@ static int set_up(struct core *core) {
         has_recovery = recovery.size > 0;
         if (core_control_attach(core, &problem) < 0)
                 return refuse(core, EVENT_CONFIG_REFUSED, &problem);
+        if (key_providers_load(&core->config->ca, &problem) < 0)
+                return refuse(core, EVENT_CONFIG_REFUSED, &problem);
         if (lock_in(core, &problem) < 0)
                 return refuse(core, EVENT_SANDBOX_WEAK, &problem);
         r = open_store(core, &key, &recovery, &problem);
@@ -512,6 +520,7 @@ static void tear_down(struct core *core) {
                 output_pop(&core->outputs);
         free(core->outputs.items);
         custodian_close(&core->custodian);
+        core_authority_close(core);
         turn_free(&core->turn);
         core->store = store_close(core->store);
         core->sessions = session_table_free(core->sessions);

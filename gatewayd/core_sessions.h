@@ -29,6 +29,10 @@ struct session {
         char device[DEVICE_ID_MAX + 1];
         char peer[64];
         bool has_forward_secrecy;
+        char fingerprint[2 * CERTIFICATE_DIGEST_BYTES + 1]; /* of the certificate shown; "" in a PSK session */
+        uint8_t anchor[32];                                 /* as in struct identity */
+        uint8_t tls_unique[TLS_UNIQUE_MAX];
+        uint8_t tls_unique_size;
         struct moment connected;
         uint64_t attempt; /* of the turn that took its proof */
         unsigned observes;

@@ -7,6 +7,7 @@
 
 #include "gatewayd/core.h"
 #include "gatewayd/devices/devices.h"
+#include "gatewayd/keys/authority.h"
 
 /* How many frames of the exchange link one turn takes together at most. */
 #define EXCHANGE_BURST     128
@@ -31,32 +32,62 @@ static void event_from_peer(struct core *core, enum event_kind kind, struct byte
 
 /* ---- lookups ---- */
 
-static int on_lookup(void *userdata, struct frame *frame) {
-        _cleanup_(buffer_free) struct buffer body = { 0 };
-        struct core *core = userdata;
+static int on_psk(struct core *core, struct bytes body_in, struct buffer *body) {
         struct message_psk question;
         struct message_psk_answer answer = { 0 };
         struct credential credential;
-        struct turn *turn;
         char reason[160] = "";
         int r;
 
-        if (frame_refuse_descriptors(frame) < 0 || frame->type != FRAME_PSK ||
-            message_read_psk(frame->body, &question) < 0)
+        if (message_read_psk(body_in, &question) < 0)
                 return -EBADMSG;
-        turn = core_begin(core, "device");
-        r = identity_key(turn, question.identity, question.has_forward_secrecy, &credential, &answer.key, reason);
+        r = identity_key(&core->turn, question.identity, question.has_forward_secrecy, &credential, &answer.key,
+                         reason);
         answer.question = question.question;
         answer.is_found = r >= 0;
         if (r < 0) {
                 secret_wipe(&answer.key);
                 event_from_peer(core, EVENT_HANDSHAKE_REFUSED, question.identity, question.peer, reason, 1);
         }
-        message_write_psk_answer(&answer, &body);
+        message_write_psk_answer(&answer, body);
         secret_wipe(&answer.key);
-        r = link_send(core->lookup.link, FRAME_PSK_ANSWER, buffer_bytes(&body), LINK_NEVER_DROP);
-        link_watch_flush(core->lookup.watch); /* a handshake waits: before whatever else may go now */
-        (void)core_end(core);                 /* nothing was changed */
+        return FRAME_PSK_ANSWER;
+}
+
+static int on_certificate(struct core *core, struct bytes body_in, struct buffer *body) {
+        struct message_certificate question;
+        struct message_certificate_answer answer;
+        char reason[160] = "";
+
+        if (message_read_certificate(body_in, &question) < 0)
+                return -EBADMSG;
+        answer.question = question.question;
+        answer.verdict = identity_certificate(&core->turn, question.chain, reason);
+        if (answer.verdict != CERTIFICATE_ACCEPTED)
+                event_from_peer(core, EVENT_HANDSHAKE_REFUSED, BYTES(NULL, 0), question.peer, reason, 1);
+        message_write_certificate_answer(&answer, body);
+        return FRAME_CERTIFICATE_ANSWER;
+}
+
+static int on_lookup(void *userdata, struct frame *frame) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct core *core = userdata;
+        int r;
+
+        if (frame_refuse_descriptors(frame) < 0)
+                return -EBADMSG;
+        core_begin(core, "device");
+        if (frame->type == FRAME_PSK)
+                r = on_psk(core, frame->body, &body);
+        else if (frame->type == FRAME_CERTIFICATE)
+                r = on_certificate(core, frame->body, &body);
+        else
+                r = -EBADMSG;
+        if (r >= 0) {
+                r = link_send(core->lookup.link, (uint8_t)r, buffer_bytes(&body), LINK_NEVER_DROP);
+                link_watch_flush(core->lookup.watch); /* a handshake waits: before whatever else may go now */
+        }
+        (void)core_end(core); /* nothing was changed */
         return r;
 }
 
@@ -82,11 +113,24 @@ static void evict_handle(struct core *core, session_handle handle) {
 static bool begun_before_proof(struct core *core, const struct message_connected *m) {
         uint64_t now = core_monotonic_usec();
         int64_t ago = m->begun_usec < now ? (int64_t)((now - m->begun_usec) / 1000000) : 0;
+        struct moment superseded = MOMENT_NONE;
         struct credential credential;
 
-        if (identity_find(&core->turn, m->identity, &credential) < 0 || !moment_is_set(&credential.superseded))
+        if (m->chain.size > 0)
+                superseded = identity_certificate_superseded(&core->turn, m->chain);
+        else if (identity_find(&core->turn, m->identity, &credential) >= 0)
+                superseded = credential.superseded;
+        if (!moment_is_set(&superseded))
                 return true;
-        return core->turn.now.powered_sec - ago <= credential.superseded.powered_sec;
+        return core->turn.now.powered_sec - ago <= superseded.powered_sec;
+}
+
+static int take_proof(struct core *core, const struct message_connected *m, struct identity *ret) {
+        bool is_before = begun_before_proof(core, m);
+
+        if (m->chain.size > 0)
+                return identity_certificate_connected(&core->turn, m->chain, is_before, ret);
+        return identity_connected(&core->turn, m->identity, m->has_forward_secrecy, is_before, ret);
 }
 
 static int on_connected(struct core *core, struct frame *frame) {
@@ -98,7 +142,7 @@ static int on_connected(struct core *core, struct frame *frame) {
         if (message_read_connected(frame->body, &m) < 0)
                 return -EBADMSG;
         identity.session = m.session;
-        r = identity_connected(&core->turn, m.identity, m.has_forward_secrecy, begun_before_proof(core, &m), &identity);
+        r = take_proof(core, &m, &identity);
         if (r < 0) {
                 event_from_peer(core, EVENT_HANDSHAKE_REFUSED, m.identity, m.peer,
                                 "the credential ended while the handshake was under way", 1);
@@ -109,6 +153,10 @@ static int on_connected(struct core *core, struct frame *frame) {
         if (r < 0)
                 return r;
         (void)bytes_to_text(m.peer, session->peer, sizeof session->peer); /* bounded by the reader */
+        memcpy(session->fingerprint, identity.certificate.fingerprint, sizeof session->fingerprint);
+        memcpy(session->anchor, identity.anchor, sizeof session->anchor);
+        memcpy(session->tls_unique, m.tls_unique.data, m.tls_unique.size);
+        session->tls_unique_size = (uint8_t)m.tls_unique.size;
         session->has_forward_secrecy = m.has_forward_secrecy;
         session->connected = core->turn.now;
         session->attempt = core->attempt;
@@ -154,6 +202,9 @@ static int refresh(struct core *core, struct session *session, struct identity *
         *ret = (struct identity){ .session = session->handle, .has_forward_secrecy = session->has_forward_secrecy };
         snprintf(ret->device.id, sizeof ret->device.id, "%s", session->device);
         snprintf(ret->credential.identity, sizeof ret->credential.identity, "%s", session->identity);
+        memcpy(ret->certificate.fingerprint, session->fingerprint, sizeof ret->certificate.fingerprint);
+        memcpy(ret->anchor, session->anchor, sizeof ret->anchor);
+        ret->tls_unique = BYTES(session->tls_unique, session->tls_unique_size);
         r = identity_refresh(&core->turn, ret, &session->connected);
         if (r < 0)
                 core_evict(core, session);
@@ -401,6 +452,32 @@ void core_south_detach(struct core *core) {
         memset(core->south_statistics, 0, sizeof core->south_statistics);
 }
 
+/* Read from the store as it is: what the last turn made of them waits for its barrier like all else. */
+void core_south_credentials(struct core *core) {
+        struct server_credentials credentials = { 0 };
+        bool is_turn_mine = !core->is_turn_open;
+        struct buffer body = { 0 };
+        int r;
+
+        if (!core->exchange.link)
+                return;
+        if (is_turn_mine)
+                core_begin(core, "core");
+        r = authority_server_credentials(&core->turn, &credentials);
+        if (r < 0 && r != -ENOENT)
+                journal_line(3, "core: the server's certificate could not be read: %s", strerror(-r));
+        message_write_server_credentials(
+                &(struct message_server_credentials){
+                        .key = buffer_bytes(&credentials.key),
+                        .chain = buffer_bytes(&credentials.chain),
+                },
+                &body);
+        server_credentials_free(&credentials);
+        output_frame(core, FRAME_SERVER_CREDENTIALS, LINK_NEVER_DROP, &body);
+        if (is_turn_mine)
+                (void)core_end(core); /* changed nothing */
+}
+
 int core_south_attach(struct core *core, int lookup, int exchange) {
         const struct link_watch_options lookups = {
                 .priority = SD_EVENT_PRIORITY_IMPORTANT, /* a handshake waits for it: before all else */
@@ -422,5 +499,7 @@ int core_south_attach(struct core *core, int lookup, int exchange) {
         r = attach(core, &core->lookup, lookup, LOOKUP_QUEUE_BYTES, &lookups);
         if (r >= 0)
                 r = attach(core, &core->exchange, exchange, EXCHANGE_QUEUE_BYTES, &exchanges);
+        if (r >= 0)
+                core_south_credentials(core); /* the first frame: south waits for it */
         return r;
 }

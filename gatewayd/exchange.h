@@ -18,6 +18,7 @@ struct identity {
         bool has_forward_secrecy; /* of the session */
         /* A certificate session: what was shown. For an IDevID `issuer` is GENERATION_FOREIGN. */
         struct certificate certificate; /* fingerprint "" in a PSK session */
+        uint8_t anchor[32];             /* an IDevID's: SHA-256 of the anchor it led to; zeros otherwise */
         bool is_expired;                /* certainly: the clock is never ahead of true time where it counts */
         struct bytes tls_unique;        /* RFC 5929 §3; empty: not known or worth nothing. Borrowed from the session */
 };
