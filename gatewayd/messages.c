@@ -398,6 +398,6 @@ int message_read_enrolled(struct bytes body, struct message_enrolled *ret) {
         ret->http_status = field_get_u16(&r);
         ret->retry_sec = field_get_u64(&r);
         ret->certificates = field_get_bytes(&r);
-        ret->reason = field_get_bytes(&r);
+        ret->reason = get_bounded(&r, 1024);
         return field_reader_end(&r);
 }

@@ -54,6 +54,11 @@ READ_FUNCTION(parked)
 READ_FUNCTION(result)
 READ_FUNCTION(uplink)
 READ_FUNCTION(north_hello)
+READ_FUNCTION(certificate)
+READ_FUNCTION(certificate_answer)
+READ_FUNCTION(server_credentials)
+READ_FUNCTION(enrol)
+READ_FUNCTION(enrolled)
 
 #define same(a, b) assert_true(bytes_equal((a), (b)))
 
@@ -106,6 +111,8 @@ static void a_session_s_messages_come_back_whole_and_no_other_length_is_taken(vo
         const struct message_connected connected = {
                 .session = UINT64_C(3) << 32 | 9,
                 .identity = TEXT("kid"),
+                .chain = TEXT("leaf and issuer"),
+                .tls_unique = TEXT("twelve bytes"),
                 .peer = TEXT("192.0.2.1:40000"),
                 .suite = TEXT("ECDHE-PSK-CHACHA20-POLY1305"),
                 .has_forward_secrecy = true,
@@ -124,6 +131,8 @@ static void a_session_s_messages_come_back_whole_and_no_other_length_is_taken(vo
         ROUND_TRIP(connected, connected, connected_out);
         assert_int_equal(connected_out.session, connected.session);
         same(connected_out.identity, connected.identity);
+        same(connected_out.chain, connected.chain);
+        same(connected_out.tls_unique, connected.tls_unique);
         same(connected_out.peer, connected.peer);
         same(connected_out.suite, connected.suite);
         assert_true(connected_out.has_forward_secrecy);
@@ -242,6 +251,47 @@ static void what_comes_from_north_comes_back_whole_and_no_other_length_is_taken(
         assert_int_equal(uplink_out.retry_sec, 60);
 }
 
+static void certificates_come_back_whole_and_no_other_length_is_taken(void **state) {
+        const struct message_certificate question = { 9, TEXT("leaf and issuer"), TEXT("192.0.2.1:40000") };
+        const struct message_certificate_answer answer = { 9, CERTIFICATE_BAD };
+        const struct message_server_credentials credentials = { TEXT("private key"), TEXT("leaf and sub-CA") };
+        struct message_certificate question_out;
+        struct message_certificate_answer answer_out;
+        struct message_server_credentials credentials_out;
+
+        (void)state;
+        ROUND_TRIP(certificate, question, question_out);
+        assert_int_equal(question_out.question, 9);
+        same(question_out.chain, question.chain);
+        same(question_out.peer, question.peer);
+        ROUND_TRIP(certificate_answer, answer, answer_out);
+        assert_int_equal(answer_out.question, 9);
+        assert_int_equal(answer_out.verdict, CERTIFICATE_BAD);
+        ROUND_TRIP(server_credentials, credentials, credentials_out);
+        same(credentials_out.key, credentials.key);
+        same(credentials_out.chain, credentials.chain);
+}
+
+static void enrolments_come_back_whole_and_no_other_length_is_taken(void **state) {
+        const struct message_enrol question = { UINT64_MAX, true, TEXT("a request") };
+        const struct message_enrolled answer = { 7, ENROL_LATER, 202, 3600, TEXT("cms"), TEXT("approval pending") };
+        struct message_enrol question_out;
+        struct message_enrolled answer_out;
+
+        (void)state;
+        ROUND_TRIP(enrol, question, question_out);
+        assert_true(question_out.number == UINT64_MAX);
+        assert_true(question_out.is_renewal);
+        same(question_out.csr, question.csr);
+        ROUND_TRIP(enrolled, answer, answer_out);
+        assert_int_equal(answer_out.number, 7);
+        assert_int_equal(answer_out.outcome, ENROL_LATER);
+        assert_int_equal(answer_out.http_status, 202);
+        assert_int_equal(answer_out.retry_sec, 3600);
+        same(answer_out.certificates, answer.certificates);
+        same(answer_out.reason, answer.reason);
+}
+
 static void empty_slices_are_no_missing_slices(void **state) {
         const struct message_request in = {
                 .session = 1, .method = 1, .content_format = -1, .accept = -1, .observe = -1
@@ -267,8 +317,16 @@ static void no_reader_takes_a_value_that_no_writer_writes(void **state) {
         assert_int_equal(read_closed(buffer_bytes(&body)), -EBADMSG);
         buffer_free(&body);
         message_write_handshake_failed(&(struct message_handshake_failed){ 0 }, &body);
-        body.data[0] = FAILED_PROTOCOL + 1;
+        body.data[0] = FAILED_CERTIFICATE + 1;
         assert_int_equal(read_handshake_failed(buffer_bytes(&body)), -EBADMSG);
+        buffer_free(&body);
+        message_write_certificate_answer(&(struct message_certificate_answer){ 0 }, &body);
+        body.data[4] = CERTIFICATE_BAD + 1;
+        assert_int_equal(read_certificate_answer(buffer_bytes(&body)), -EBADMSG);
+        buffer_free(&body);
+        message_write_enrolled(&(struct message_enrolled){ 0 }, &body);
+        body.data[8] = ENROL_FAILED + 1;
+        assert_int_equal(read_enrolled(buffer_bytes(&body)), -EBADMSG);
         buffer_free(&body);
         message_write_uplink(&(struct message_uplink){ 0 }, &body);
         body.data[0] = 2; /* a boolean */
@@ -276,7 +334,7 @@ static void no_reader_takes_a_value_that_no_writer_writes(void **state) {
 }
 
 static void no_reader_takes_a_slice_longer_than_its_field_allows(void **state) {
-        static const uint8_t long_text[2048];
+        static const uint8_t long_text[CERTIFICATES_MAX + 1];
         _cleanup_(buffer_free) struct buffer body = { 0 };
 
         (void)state;
@@ -288,6 +346,17 @@ static void no_reader_takes_a_slice_longer_than_its_field_allows(void **state) {
         buffer_free(&body);
         message_write_connected(&(struct message_connected){ .peer = BYTES(long_text, 64) }, &body);
         assert_int_equal(read_connected(buffer_bytes(&body)), -EBADMSG);
+        buffer_free(&body);
+        message_write_connected(&(struct message_connected){ .tls_unique = BYTES(long_text, TLS_UNIQUE_MAX + 1) },
+                                &body);
+        assert_int_equal(read_connected(buffer_bytes(&body)), -EBADMSG);
+        buffer_free(&body);
+        message_write_connected(&(struct message_connected){ .chain = BYTES(long_text, CERTIFICATES_MAX + 1) }, &body);
+        assert_int_equal(read_connected(buffer_bytes(&body)), -EBADMSG);
+        buffer_free(&body);
+        message_write_certificate(&(struct message_certificate){ .chain = BYTES(long_text, CERTIFICATES_MAX + 1) },
+                                  &body);
+        assert_int_equal(read_certificate(buffer_bytes(&body)), -EBADMSG);
         buffer_free(&body);
         message_write_request(&(struct message_request){ .method = 1, .token = BYTES(long_text, 9) }, &body);
         assert_int_equal(read_request(buffer_bytes(&body)), -EBADMSG);
@@ -318,9 +387,9 @@ static void names_exist_for_every_value_and_for_none(void **state) {
         for (enum role role = ROLE_SUPERVISOR; role < ROLE_COUNT; role++)
                 assert_string_not_equal(role_name(role), "unknown");
         assert_string_equal(role_name((enum role)ROLE_COUNT), "unknown");
-        for (enum handshake_failure f = FAILED_UNKNOWN_IDENTITY; f <= FAILED_PROTOCOL; f++)
+        for (enum handshake_failure f = FAILED_UNKNOWN_IDENTITY; f <= FAILED_CERTIFICATE; f++)
                 assert_string_not_equal(handshake_failure_name(f), "unknown");
-        assert_string_equal(handshake_failure_name((enum handshake_failure)(FAILED_PROTOCOL + 1)), "unknown");
+        assert_string_equal(handshake_failure_name((enum handshake_failure)(FAILED_CERTIFICATE + 1)), "unknown");
 }
 
 int main(void) {
@@ -328,6 +397,8 @@ int main(void) {
                 cmocka_unit_test(a_setup_comes_back_whole_and_no_other_length_is_taken),
                 cmocka_unit_test(a_lookup_comes_back_whole_and_no_other_length_is_taken),
                 cmocka_unit_test(a_session_s_messages_come_back_whole_and_no_other_length_is_taken),
+                cmocka_unit_test(certificates_come_back_whole_and_no_other_length_is_taken),
+                cmocka_unit_test(enrolments_come_back_whole_and_no_other_length_is_taken),
                 cmocka_unit_test(a_request_and_its_reply_come_back_whole_and_no_other_length_is_taken),
                 cmocka_unit_test(what_goes_north_comes_back_whole_and_no_other_length_is_taken),
                 cmocka_unit_test(what_comes_from_north_comes_back_whole_and_no_other_length_is_taken),
