@@ -2,7 +2,7 @@
 
 /* The supervisor's loop: which role runs, which is due for a start, who missed its heartbeats. */
 
-#include "gatewayd/supervise.h"
+#include "gatewayd/supervise_parts.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -34,36 +34,6 @@
 /* How long core or south may be away before the watchdog is no longer fed. */
 #define RESPAWN_USEC (90 * UINT64_C(1000000))
 
-struct supervised {
-        struct supervisor *supervisor;
-        enum role role;
-        pid_t pid; /* 0: not running */
-        uint32_t generation;
-        bool is_ready;
-        bool is_unlinked; /* its link has ended, it has not (yet) */
-        unsigned missed;
-        uint64_t started_usec, backoff_usec;
-        struct link *link;
-        struct link_watch *watch;
-        sd_event_source *child, *restart;
-};
-
-struct supervisor {
-        const char *config_path;
-        struct config *config; /* in force */
-        int config_fd;
-        struct config *offered; /* core is asked whether it takes it; NULL: none */
-        int offered_fd;
-        bool is_reload_wanted; /* another SIGHUP came meanwhile */
-        sd_event *event;
-        int udp;
-        struct supervised roles[ROLE_COUNT];
-        sd_event_source *heartbeat, *watchdog, *deadline;
-        uint64_t well_usec; /* when core and south were last both ready */
-        bool is_told_ready, is_stopping;
-        int status;
-};
-
 static uint64_t now_usec(struct supervisor *s) {
         uint64_t now = 0;
 
@@ -71,8 +41,7 @@ static uint64_t now_usec(struct supervisor *s) {
         return now;
 }
 
-static void tell(enum event_kind kind, uint64_t count, const char *format, ...) _printf_(3, 4);
-static void tell(enum event_kind kind, uint64_t count, const char *format, ...) {
+void supervisor_tell(enum event_kind kind, uint64_t count, const char *format, ...) {
         struct event event = { .kind = kind, .count = count };
         va_list arguments;
 
@@ -91,7 +60,7 @@ static bool is_running(const struct supervisor *s, enum role role) {
         return s->roles[role].pid > 0;
 }
 
-static void send_to(struct supervised *r, uint8_t type, struct bytes body, const int *fds, size_t count) {
+void supervisor_send(struct supervised *r, uint8_t type, struct bytes body, const int *fds, size_t count) {
         int error;
 
         if (!r->link)
@@ -108,7 +77,7 @@ static void send_setup(struct supervised *to, uint8_t type, enum role role, uint
         _cleanup_(buffer_free) struct buffer body = { 0 };
 
         message_write_setup(&(struct message_setup){ .role = role, .generation = generation }, &body);
-        send_to(to, type, buffer_bytes(&body), fds, count);
+        supervisor_send(to, type, buffer_bytes(&body), fds, count);
 }
 
 /* ---- the links between roles ---- */
@@ -284,10 +253,10 @@ static void stop_all(struct supervisor *s, int status) {
         (void)service_stopping();
         (void)sd_event_add_time_relative(s->event, &s->deadline, CLOCK_MONOTONIC, STOP_USEC, 0, on_deadline, s);
         if (is_running(s, ROLE_CORE))
-                send_to(&s->roles[ROLE_CORE], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+                supervisor_send(&s->roles[ROLE_CORE], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
         else
-                send_to(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
-        send_to(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+                supervisor_send(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+        supervisor_send(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
         end_when_all_ended(s);
 }
 
@@ -295,10 +264,10 @@ static void tell_end(const struct supervised *r, const siginfo_t *info) {
         if (info->si_code == CLD_EXITED && info->si_status == 0)
                 journal_line(6, "supervisor: %s ended", role_name(r->role));
         else if (info->si_code == CLD_EXITED)
-                tell(EVENT_ROLE_DIED, 1, "%s exited with status %d", role_name(r->role), info->si_status);
+                supervisor_tell(EVENT_ROLE_DIED, 1, "%s exited with status %d", role_name(r->role), info->si_status);
         else
-                tell(EVENT_ROLE_DIED, 1, "%s was ended by signal %d (%s)", role_name(r->role), info->si_status,
-                     strsignal(info->si_status));
+                supervisor_tell(EVENT_ROLE_DIED, 1, "%s was ended by signal %d (%s)", role_name(r->role),
+                                info->si_status, strsignal(info->si_status));
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *info, void *userdata) {
@@ -311,7 +280,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
         forget_role(r);
         if (s->is_stopping) {
                 if (r->role == ROLE_CORE)
-                        send_to(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+                        supervisor_send(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
                 end_when_all_ended(s);
                 return 0;
         }
@@ -320,9 +289,10 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
                 return 0;
         }
         if (r->role == ROLE_CORE) {
+                reload_core_ended(s);
                 /* Sessions and records in flight mean nothing to the next core: both start anew. */
-                send_to(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
-                send_to(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+                supervisor_send(&s->roles[ROLE_SOUTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
+                supervisor_send(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
         }
         schedule_start(r);
         return 0;
@@ -353,88 +323,18 @@ static void on_ready(struct supervised *r) {
         if (s->is_stopping)
                 return; /* it was told to end while it set up: nobody is started for it any more */
         r->is_ready = true;
-        tell(EVENT_ROLE_STARTED, 1, "%s", role_name(r->role));
-        if (r->role == ROLE_CORE && s->offered)
-                send_to(r, FRAME_RELOAD, BYTES(NULL, 0), &s->offered_fd, 1);
+        supervisor_tell(EVENT_ROLE_STARTED, 1, "%s", role_name(r->role));
         if (r->role == ROLE_CORE) {
+                reload_core_ready(s);
                 for (enum role role = ROLE_SOUTH; role <= ROLE_NORTH; role++)
                         if (!is_running(s, role))
                                 start_or_retry(&s->roles[role]);
         }
         if (!s->is_told_ready && all_ready(s)) {
                 s->is_told_ready = true;
-                tell(EVENT_STARTED, 1, "serving %s", s->config->listen[0]);
+                supervisor_tell(EVENT_STARTED, 1, "serving %s", s->config->listen[0]);
                 (void)service_ready("serving devices");
         }
-}
-
-/* What a role that is started again would take and the others not: such a file is refused as a whole. */
-static bool needs_all_anew(const struct config *a, const struct config *b) {
-        return strcmp(a->store_path, b->store_path) != 0 || strcmp(a->control_path, b->control_path) != 0 ||
-               a->sandbox != b->sandbox;
-}
-
-/* What takes effect when its role is started the next time. */
-static bool has_late_effect(const struct config *a, const struct config *b) {
-        return strcmp(a->listen[0], b->listen[0]) != 0 || a->max_sessions != b->max_sessions ||
-               a->max_body_bytes != b->max_body_bytes;
-}
-
-static void offer_none(struct supervisor *s) {
-        s->offered = config_free(s->offered);
-        if (s->offered_fd >= 0)
-                close(s->offered_fd);
-        s->offered_fd = -1;
-}
-
-/* Reads the file anew and offers it to core, which knows whether it can be taken. */
-static void reload(struct supervisor *s) {
-        struct config_problems problems = { 0 };
-
-        if (s->is_stopping)
-                return;
-        s->is_reload_wanted = s->offered != NULL;
-        if (s->offered)
-                return; /* when core has answered about the one before */
-        if (s->is_told_ready)
-                (void)service_reloading();
-        if (config_load_snapshot(s->config_path, &s->offered_fd, &s->offered, &problems) < 0) {
-                for (size_t i = 0; i < problems.count; i++)
-                        journal_line(3, "%s", problems.lines[i]);
-                tell(EVENT_CONFIG_REFUSED, 1, "%s", problems.count > 0 ? problems.lines[0] : s->config_path);
-                if (s->is_told_ready)
-                        (void)service_ready("serving devices");
-        } else if (needs_all_anew(s->config, s->offered)) {
-                tell(EVENT_CONFIG_REFUSED, 1, "store, control or sandbox changed: restart the service for that");
-                offer_none(s);
-                (void)service_ready("serving devices");
-        } else if (s->roles[ROLE_CORE].is_ready)
-                send_to(&s->roles[ROLE_CORE], FRAME_RELOAD, BYTES(NULL, 0), &s->offered_fd, 1);
-        config_problems_free(&problems);
-}
-
-/* Core has answered. One that ended before it could is followed by one that is asked again. */
-static void reloaded(struct supervisor *s, bool is_taken) {
-        if (!s->offered)
-                return;
-        if (is_taken) {
-                if (has_late_effect(s->config, s->offered))
-                        journal_line(4,
-                                     "listen, max_sessions or max_body changed: these take effect at the next restart");
-                config_free(s->config);
-                close(s->config_fd);
-                s->config = s->offered;
-                s->config_fd = s->offered_fd;
-                s->offered = NULL;
-                s->offered_fd = -1;
-                /* North keeps nothing: a new one reads the new section, its client key and its anchors. */
-                send_to(&s->roles[ROLE_NORTH], FRAME_STOP, BYTES(NULL, 0), NULL, 0);
-        }
-        offer_none(s);
-        if (s->is_told_ready)
-                (void)service_ready("serving devices");
-        if (s->is_reload_wanted)
-                reload(s);
 }
 
 static int on_frame(void *userdata, struct frame *frame) {
@@ -455,7 +355,7 @@ static int on_frame(void *userdata, struct frame *frame) {
                         (void)service_status(line);
                 return 0;
         case FRAME_RELOADED:
-                reloaded(r->supervisor, frame->body.size == 1 && frame->body.data[0] == 1);
+                reload_answered(r->supervisor, frame->body.size == 1 && frame->body.data[0] == 1);
                 return 0;
         default:
                 return -EBADMSG;
@@ -470,10 +370,10 @@ static void beat(struct supervised *r, uint64_t now) {
                         return;
         } else if (r->missed < HEARTBEATS_MISSED_MAX) {
                 r->missed++;
-                send_to(r, FRAME_PING, BYTES(NULL, 0), NULL, 0);
+                supervisor_send(r, FRAME_PING, BYTES(NULL, 0), NULL, 0);
                 return;
         }
-        tell(EVENT_ROLE_HUNG, 1, "%s does not answer and is killed", role_name(r->role));
+        supervisor_tell(EVENT_ROLE_HUNG, 1, "%s does not answer and is killed", role_name(r->role));
         kill(r->pid, SIGKILL);
 }
 
@@ -516,7 +416,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
                 stop_all(s, EXIT_SUCCESS);
                 return 0;
         }
-        reload(s);
+        reload_begin(s);
         return 0;
 }
 
@@ -591,7 +491,7 @@ int supervise(const char *config_path, struct config *config, int config_fd) {
                 start_or_retry(&s.roles[ROLE_CORE]);
                 (void)sd_event_loop(s.event);
         }
-        tell(EVENT_STOPPED, 1, "%s", s.status == 0 ? "in order" : "it must be looked at");
+        supervisor_tell(EVENT_STOPPED, 1, "%s", s.status == 0 ? "in order" : "it must be looked at");
         for (enum role role = ROLE_CORE; role <= ROLE_NORTH; role++) {
                 forget_role(&s.roles[role]);
                 sd_event_source_disable_unref(s.roles[role].restart);
@@ -602,7 +502,7 @@ int supervise(const char *config_path, struct config *config, int config_fd) {
         sd_event_unref(s.event);
         if (s.udp >= 0)
                 close(s.udp);
-        offer_none(&s);
+        reload_drop(&s);
         close(s.config_fd);
         config_free(s.config);
         return s.status;

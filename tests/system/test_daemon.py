@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import unittest
@@ -135,6 +136,28 @@ class Daemon(unittest.TestCase):
             mark = g.mark()
             g.process.send_signal(signal.SIGHUP)
             g.wait_event("config-refused", mark, reason="profile")
+
+    def test_a_file_over_which_core_ends_is_refused_and_the_old_one_rules(self):
+        g = Gateway()
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notified:
+            g.environment["NOTIFY_SOCKET"] = os.path.join(g.folder, "notify")
+            notified.bind(g.environment["NOTIFY_SOCKET"])
+            notified.settimeout(20 * SLOW)
+            with g:
+                g.add_device("d1")
+                g.write_config(profiles='{ name = "plain"; rotate_every = "20d"; }')
+                mark = g.mark()
+                core = g.role_pid("core")
+                os.kill(core, signal.SIGSTOP)  # it is asked and cannot answer
+                g.process.send_signal(signal.SIGHUP)
+                while b"RELOADING=1" not in notified.recv(4096):
+                    pass
+                os.kill(core, signal.SIGKILL)
+                g.wait_event("config-refused", mark, reason="core ended")
+                for role in ROLES:
+                    g.wait_event("role-started", mark, reason=role)
+                self.assertEqual(g.coap("get", "me", "d1", "factory-key-0123")[0], "2.05")
+                self.assertEqual(g.events("config-reloaded", mark), [])
 
     def test_the_store_names_the_boot_that_its_time_was_counted_in(self):
         with Gateway() as g:
