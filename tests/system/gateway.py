@@ -198,10 +198,20 @@ profiles = ( %s );
     # ---- devices ----
     def coap(self, method, path, user, key, payload=None, form=None, accept=None, client="openssl", seconds=10,
              more=(), raw=False):
-        """coap-client; returns (code as "2.05", payload bytes). No answer: (None, b"")."""
+        """coap-client with a pre-shared key; returns (code as "2.05", payload bytes). No answer: (None, b"")."""
+        return self.coap_client(["-u", user, "-k", key], method, path, payload, form, accept, client, seconds, more, raw)
+
+    def coap_certificate(self, method, path, identity, anchors, payload=None, form=None, accept=None,
+                         client="openssl", seconds=10, more=(), raw=False):
+        """The same with a certificate: `identity` has the paths of its PEM files (pki.Identity), `anchors` is that of
+        what the client trusts."""
+        return self.coap_client(["-c", identity.certificate_file, "-j", identity.key_file, "-R", anchors], method, path,
+                                payload, form, accept, client, seconds, more, raw)
+
+    def coap_client(self, credentials, method, path, payload, form, accept, client, seconds, more, raw):
         out = tempfile.NamedTemporaryFile(dir=self.folder, delete=False)
         out.close()
-        command = ["coap-client-" + client, "-m", method, "-u", user, "-k", key, "-o", out.name, "-v", "6",
+        command = ["coap-client-" + client, "-m", method, *credentials, "-o", out.name, "-v", "6",
                    "-B", str(seconds * SLOW)]
         if payload is not None:
             source = tempfile.NamedTemporaryFile(dir=self.folder, delete=False)
