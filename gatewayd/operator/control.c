@@ -250,7 +250,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         /* cppcheck-suppress unknownMacro ; SD_BUS_PARAM is sd-bus's */
         METHOD("ImportDevices", "sbb", N(text) N(is_json) N(dry_run), "uas", N(added) N(warnings)),
-        METHOD("AddDevice", "ssss", N(id) N(profile) N(psk) N(attestation_key), "uas", N(added) N(warnings)),
+        METHOD("AddDevice", "sssss", N(id) N(profile) N(psk) N(attestation_key) N(idevid), "uas", N(added) N(warnings)),
         METHOD("RemoveDevice", "s", N(id), "b", N(changed)),
         METHOD("RevokeDevice", "ss", N(id) N(reason), "b", N(changed)),
         METHOD("ResetDevice", "sx", N(id) N(seconds), "b", N(changed)),

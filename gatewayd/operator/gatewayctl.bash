@@ -42,7 +42,7 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "$(_gatewayctl_ids)" -- "$cur"))
                 return
                 ;;
-        --profile | --psk | --for | --since | --reason | -n)
+        --profile | --psk | --idevid | --for | --since | --reason | -n)
                 return
                 ;;
         esac
@@ -68,7 +68,7 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -f -W "--dry-run --format" -- "$cur"))
                 ;;
         "device add"*)
-                COMPREPLY=($(compgen -W "--profile --psk --attestation-key" -- "$cur"))
+                COMPREPLY=($(compgen -W "--profile --psk --idevid --attestation-key" -- "$cur"))
                 ;;
         "device show" | "device remove" | "device release")
                 COMPREPLY=($(compgen -W "$(_gatewayctl_ids)" -- "$cur"))

@@ -24,7 +24,7 @@ static const struct command commands[] = {
           "registers devices: all of the file, or none" },
         { { "device", "add" },
           command_device_add,
-          "ID --profile P --psk KEY [--attestation-key FILE.pem]",
+          "ID --profile P --psk KEY|--idevid any|sha256:HEX [--attestation-key FILE.pem]",
           "registers one; KEY is hex:…, base64:…, text:…, @FILE or -" },
         { { "device", "remove" }, command_device_remove, "ID", "forgets it; its evidence and audit rows stay" },
         { { "device", "revoke" }, command_device_revoke, "ID [--reason TEXT]", "nothing opens for it any more" },

@@ -126,10 +126,11 @@ static int read_key(const char *argument, struct buffer *to) {
 }
 
 int command_device_add(struct client *client, int count, char **arguments) {
-        const char *id, *profile = NULL, *psk = NULL, *key_file = NULL;
+        const char *id, *profile = NULL, *psk = NULL, *idevid = NULL, *key_file = NULL;
         const struct command_option options[] = {
                 { "--profile", &profile, NULL },
                 { "--psk", &psk, NULL },
+                { "--idevid", &idevid, NULL },
                 { "--attestation-key", &key_file, NULL },
         };
         struct buffer secret = { 0 }, key = { 0 };
@@ -138,14 +139,17 @@ int command_device_add(struct client *client, int count, char **arguments) {
 
         if (r != 0)
                 return r;
-        if (!profile || !psk)
-                return usage_error("device add needs --profile and --psk");
-        r = read_key(psk, &secret);
+        if (!profile || !psk == !idevid)
+                return usage_error("device add needs --profile, and --psk or --idevid");
+        if (psk)
+                r = read_key(psk, &secret);
         if (r >= 0 && key_file)
                 r = read_file(key_file, &key);
         if (r >= 0)
-                r = client_call(client, "AddDevice", 2, &answer, "ssss", id, profile, (const char *)secret.data,
-                                key.data ? (const char *)key.data : "");
+                r = client_call(client, "AddDevice", 2, &answer, "sssss", id, profile,
+                                secret.data ? (const char *)secret.data : "",
+                                key.data ? (const char *)key.data : "",
+                                idevid && strcmp(idevid, "any") != 0 ? idevid : "");
         buffer_free(&secret);
         buffer_free(&key);
         return end_registering(client, r, &answer, false);

@@ -161,11 +161,11 @@ static void put_member(struct buffer *to, const char *name, const char *value) {
 }
 
 int method_add_device(struct method_call *call) {
-        const char *id, *profile, *psk, *attestation_key;
+        const char *id, *profile, *psk, *attestation_key, *idevid;
         struct buffer text = { 0 };
         int r;
 
-        r = sd_bus_message_read(call->request, "ssss", &id, &profile, &psk, &attestation_key);
+        r = sd_bus_message_read(call->request, "sssss", &id, &profile, &psk, &attestation_key, &idevid);
         if (r < 0)
                 return r;
         (void)sd_bus_message_sensitive(call->request);
@@ -173,8 +173,14 @@ int method_add_device(struct method_call *call) {
         put_member(&text, "id", id);
         buffer_printf(&text, ",");
         put_member(&text, "profile", profile);
-        buffer_printf(&text, ",");
-        put_member(&text, "psk", psk);
+        if (psk[0]) { /* else the device comes with an IDevID */
+                buffer_printf(&text, ",");
+                put_member(&text, "psk", psk);
+        }
+        if (idevid[0]) {
+                buffer_printf(&text, ",");
+                put_member(&text, "idevid", idevid);
+        }
         if (attestation_key[0]) {
                 buffer_printf(&text, ",");
                 put_member(&text, "attestation_key", attestation_key);
