@@ -45,8 +45,9 @@ int authority_remove(struct store *store, uint32_t generation); /* a request tha
 /* All generations that have not ended, newest first, at most `max`. Returns how many. */
 #define AUTHORITIES_MAX 8
 ssize_t authority_list(struct store *store, struct authority *ret, size_t max);
-/* The highest generation ever; 0: none. */
+/* The highest generation ever, those that were removed included; 0: none. */
 int64_t authority_latest(struct store *store);
+/* Replaces; nothing (size 0) removes. -ENOENT: no such generation. */
 int authority_put(struct store *store, uint32_t generation, enum authority_part part, struct bytes value);
 /* Appends. -ENOENT when there is nothing. */
 int authority_read(struct store *store, uint32_t generation, enum authority_part part, struct buffer *ret);

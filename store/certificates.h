@@ -48,12 +48,14 @@ int certificate_der(struct store *store, const char *fingerprint, struct buffer 
 /* 1: revoked now; 0: it was before (the first reason and moment stay); -ENOENT. */
 int certificate_revoke(struct store *store, const char *fingerprint, enum revocation_reason reason,
                        const struct moment *at);
-/* Revokes all certificates of the device that are not revoked yet; IDevIDs too. Returns how many. */
+/* Revokes all certificates of the device that are not revoked yet; IDevIDs too. Returns how many. Whatever
+ * revokes a certificate marks the CRL of its CA generation stale (authorities.h). */
 int certificate_revoke_device(struct store *store, const char *device, enum revocation_reason reason,
                               const struct moment *at);
 
-/* The device whose certificate or IDevID (or the device's registered one) uses this public key (SHA-256 of
- * the SubjectPublicKeyInfo), other than `device`, into `ret_device` (DEVICE_ID_MAX + 1). -ENOENT: nobody.
+/* The device whose certificate, IDevID, attestation key or waiting enrolment uses this public key (SHA-256 of
+ * the SubjectPublicKeyInfo), other than `device`, into `ret_device` (DEVICE_ID_MAX + 1; empty: the gateway's
+ * own sub-CA asks upstream with it). -ENOENT: nobody.
  * Certificates that were revoked count too: a key is never shared. */
 int certificate_key_owner(struct store *store, const uint8_t public_key[CERTIFICATE_DIGEST_BYTES], const char *device,
                           char *ret_device);
@@ -62,7 +64,7 @@ int certificate_by_csr(struct store *store, const char *device, const uint8_t cs
                        struct certificate *ret);
 /* The device's foreign certificate (IDevID), as first proven. -ENOENT. */
 int certificate_idevid(struct store *store, const char *device, struct certificate *ret);
-/* Forgets the device's IDevID (a technician's window lets another one in). */
+/* Forgets the device's IDevID (a technician's window lets another one in). 1; 0: it had none. */
 int certificate_forget_idevid(struct store *store, const char *device);
 
 typedef int (*certificate_visitor)(void *userdata, const struct certificate *certificate);
@@ -70,8 +72,10 @@ typedef int (*certificate_visitor)(void *userdata, const struct certificate *cer
  * non-zero result ends the walk and is returned. */
 int certificate_each_revoked(struct store *store, uint32_t issuer, unix_sec now, certificate_visitor visit,
                              void *userdata);
-/* How many certificates of a CA generation are neither revoked nor have run out at `now`. Cost O(1) or an
- * index; `ret_last` (NULL allowed): the latest notAfter among them. */
+/* How many certificates of a CA generation are neither revoked nor have run out at `now`. Cost: the days on
+ * which they run out, not their number; `ret_last` (NULL allowed): the latest notAfter among them, left alone
+ * where there is none. */
 int64_t certificate_count(struct store *store, uint32_t issuer, unix_sec now, unix_sec *ret_last);
-/* Removes rows that ran out before `before` and whose credential is gone; at most `limit`. Returns how many. */
+/* Removes rows that ran out before `before` and whose credential is gone; at most `limit`. Returns how many.
+ * An IDevID stays as long as its device. */
 int certificate_trim(struct store *store, unix_sec before, size_t limit);

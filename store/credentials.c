@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Credentials: a row each, and in it the sealed secret. */
+/* Credentials: a row each, and in it the sealed secret; a certificate's has none. */
 
 #include "store/internal.h"
 #include "store/credentials.h"
@@ -66,14 +66,17 @@ static struct seal_context context_of(const struct credential *c) {
 int credential_insert(struct store *store, const struct credential *credential, const struct secret *secret) {
         _cleanup_(buffer_free) struct buffer sealed = { 0 };
         struct seal_context context = context_of(credential);
-        uint32_t key;
+        uint32_t key = 0; /* as of a secret that was wiped */
         int r;
 
-        if (credential->identity[0] == '\0' || secret->size > SECRET_MAX)
+        if (credential->identity[0] == '\0' || (secret && secret->size > SECRET_MAX) ||
+            credential_is_certificate(credential->kind) != !secret)
                 return -EINVAL;
-        r = seal_put(store, &context, secret_bytes(secret), &sealed, &key);
-        if (r < 0)
-                return r;
+        if (secret) {
+                r = seal_put(store, &context, secret_bytes(secret), &sealed, &key);
+                if (r < 0)
+                        return r;
+        }
 
         _cleanup_(query_end) struct query q =
                 query_new(store, "INSERT INTO credential (" MUTABLE_COLUMNS ", " FIXED_COLUMNS ", data_key, sealed)"

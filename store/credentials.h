@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Credentials: rows with a sealed secret each. A kid is found by one indexed read. */
+/* Credentials: rows with a sealed secret each, none for certificates. A kid is found by one indexed read. */
 
 #include "store/devices.h"
 
@@ -53,7 +53,7 @@ struct credential {
 };
 
 /* Inserts with its secret, sealed under (device, kind, generation, identity); NULL for a certificate: its
- * private key is the device's own. -EEXIST. */
+ * private key is the device's own. -EEXIST; -EINVAL: a secret where none belongs, or none where one does. */
 int credential_insert(struct store *store, const struct credential *credential, const struct secret *secret);
 int credential_update(struct store *store, const struct credential *credential);
 int credential_get(struct store *store, struct bytes identity, struct credential *ret);

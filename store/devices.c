@@ -7,16 +7,34 @@
 
 #include <errno.h>
 
+#include <openssl/sha.h>
+
 #define MOMENT(name) name "_wall, " name "_powered, " name "_quality, "
 #define DEVICE_COLUMNS                                                                                                 \
         "profile, standing, " MOMENT("registered") MOMENT("last_seen") "generation, attestation_key, tier, " MOMENT(   \
                 "appraised") MOMENT("affirmed")                                                                        \
                 MOMENT("evidence_last") "window_until_powered, window_until_wall, due, is_conflicted, " MOMENT(        \
                         "conflicted") "is_compromised, " MOMENT("compromised") "dropped_grants, handshakes, "          \
-                                                                               "handshakes_without_fs"
-#define DEVICE_VALUES "?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?,?, ?,?,?, ?, ?,?,?, ?,?,?"
+                                                                               "handshakes_without_fs, anchors"
+#define DEVICE_VALUES "?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?, ?,?,?,?, ?,?,?, ?, ?,?,?, ?,?,?, ?"
 
-static void put_device(struct query *q, const struct device *d) {
+/* By what the attestation key is found as another's public key; null without one. */
+struct key_digest {
+        uint8_t bytes[SHA256_DIGEST_LENGTH];
+        size_t size;
+};
+
+static struct key_digest digest_of(struct bytes key) {
+        struct key_digest digest = { 0 };
+
+        if (key.size > 0) {
+                SHA256(key.data, key.size, digest.bytes);
+                digest.size = sizeof digest.bytes;
+        }
+        return digest;
+}
+
+static void put_device(struct query *q, const struct device *d, const struct key_digest *digest) {
         query_put_text(q, d->profile);
         query_put_int(q, d->standing);
         query_put_moment(q, &d->registered);
@@ -37,6 +55,8 @@ static void put_device(struct query *q, const struct device *d) {
         query_put_int(q, (int64_t)d->dropped_grants);
         query_put_int(q, (int64_t)d->handshakes);
         query_put_int(q, (int64_t)d->handshakes_without_fs);
+        query_put_int(q, d->anchors);
+        query_put_blob(q, BYTES(digest->bytes, digest->size));
         query_put_text(q, d->id);
 }
 
@@ -69,6 +89,7 @@ static int get_device(struct query *q, struct device *d) {
         d->dropped_grants = (uint64_t)query_get_int(q);
         d->handshakes = (uint64_t)query_get_int(q);
         d->handshakes_without_fs = (uint64_t)query_get_int(q);
+        d->anchors = (uint32_t)query_get_int(q);
         query_get_text(q, d->id, sizeof d->id);
         return q->error;
 }
@@ -79,24 +100,30 @@ static bool is_storable(const struct device *device) {
 
 int device_insert(struct store *store, const struct device *device) {
         _cleanup_(query_end) struct query q =
-                query_new(store, "INSERT INTO device (" DEVICE_COLUMNS ", id) VALUES (" DEVICE_VALUES ", ?)");
+                query_new(store, "INSERT INTO device (" DEVICE_COLUMNS ", attestation_digest, id)"
+                                 " VALUES (" DEVICE_VALUES ", nullif(?, x''), ?)");
+        struct key_digest digest;
         int r;
 
         if (!is_storable(device))
                 return -EINVAL;
-        put_device(&q, device);
+        digest = digest_of(BYTES(device->attestation_key, device->attestation_key_size));
+        put_device(&q, device, &digest);
         r = query_run(&q);
         return r < 0 ? r : 0;
 }
 
 int device_update(struct store *store, const struct device *device) {
         _cleanup_(query_end) struct query q =
-                query_new(store, "UPDATE device SET (" DEVICE_COLUMNS ") = (" DEVICE_VALUES ") WHERE id = ?");
+                query_new(store, "UPDATE device SET (" DEVICE_COLUMNS ", attestation_digest)"
+                                 " = (" DEVICE_VALUES ", nullif(?, x'')) WHERE id = ?");
+        struct key_digest digest;
         int r;
 
         if (!is_storable(device))
                 return -EINVAL;
-        put_device(&q, device);
+        digest = digest_of(BYTES(device->attestation_key, device->attestation_key_size));
+        put_device(&q, device, &digest);
         r = query_run(&q);
         return r == 0 ? -ENOENT : r < 0 ? r : 0;
 }
@@ -120,6 +147,8 @@ static int remove_where_device(struct store *store, const char *sql, const char 
         return query_run(&q);
 }
 
+/* The device's certificates are revoked, its IDevID and enrolments go by the schema's trigger: when an older
+ * gatewayd removes it, too. */
 int device_remove(struct store *store, const char *id) {
         int r = remove_where_device(store, "DELETE FROM device WHERE id = ?", id);
 
@@ -132,6 +161,42 @@ int device_remove(struct store *store, const char *id) {
         if (r >= 0)
                 r = remove_where_device(store, "DELETE FROM schedule WHERE device = ?", id);
         return r < 0 ? r : 0;
+}
+
+/* One device whose attestation key an older gatewayd wrote. 1: done; 0: there is none. */
+static int digest_one(struct store *store) {
+        struct key_digest digest;
+        int64_t number;
+        int r;
+
+        {
+                _cleanup_(query_end) struct query q =
+                        query_new(store, "SELECT number, attestation_key FROM device"
+                                         " WHERE attestation_digest IS NULL AND attestation_key <> x'' LIMIT 1");
+                r = query_step(&q);
+                if (r <= 0)
+                        return r;
+                number = query_get_int(&q);
+                digest = digest_of(query_get_blob(&q));
+        }
+
+        _cleanup_(query_end) struct query q =
+                query_new(store, "UPDATE device SET attestation_digest = ? WHERE number = ?");
+        query_put_blob(&q, BYTES(digest.bytes, digest.size));
+        query_put_int(&q, number);
+        return query_run(&q);
+}
+
+int device_digest_all(struct store *store) {
+        int r;
+
+        do
+                r = digest_one(store);
+        while (r > 0);
+        if (r == 0)
+                r = store_commit(store, NULL);
+        store->turn = 0; /* turns are counted from the opening on */
+        return r;
 }
 
 int device_each(struct store *store, const char *after, size_t limit, device_visitor visit, void *userdata) {

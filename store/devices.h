@@ -52,7 +52,8 @@ struct device {
 int device_insert(struct store *store, const struct device *device); /* -EEXIST */
 int device_update(struct store *store, const struct device *device);
 int device_get(struct store *store, struct bytes id, struct device *ret);
-/* Removes the device with its credentials, challenges and schedule; its evidence and audit rows stay. */
+/* Removes the device with its credentials, challenges, enrolments, IDevID and schedule. Its evidence and audit
+ * rows stay; so do its certificates, revoked (cessation of operation) at the store's recorded time. */
 int device_remove(struct store *store, const char *id);
 
 typedef int (*device_visitor)(void *userdata, const struct device *device);

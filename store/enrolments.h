@@ -34,9 +34,10 @@ int enrolment_csr(struct store *store, uint64_t number, struct buffer *ret);
 /* The latest of the device that has this public key (PoP linking changes the CSR, not the key). -ENOENT. */
 int enrolment_find(struct store *store, const char *device, const uint8_t public_key[CERTIFICATE_DIGEST_BYTES],
                    struct enrolment *ret);
-/* Waiting ones that may be sent at `now_powered`, oldest first, at most `max`. Returns how many. */
+/* Waiting ones that may be sent at `now_powered`, at most `max`: those that might have been sent for longest
+ * first, of equals the oldest. Returns how many. */
 ssize_t enrolment_due(struct store *store, int64_t now_powered, struct enrolment *ret, size_t max);
 int64_t enrolment_count(struct store *store, enum enrolment_state state);
-/* Answered ones older than `keep_sec` of powered-on time go. */
+/* Answered ones older than `keep_sec` of powered-on time go. Returns how many, as the next one. */
 int enrolment_trim(struct store *store, const struct moment *now, int64_t keep_sec);
 int enrolment_remove_device(struct store *store, const char *device);

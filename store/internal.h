@@ -150,6 +150,13 @@ struct migration {
 };
 int schema_apply(sqlite3 *db, const struct migration *migrations, size_t count);
 extern const struct migration schema_migrations[STORE_SCHEMA_VERSION];
+/* What an older gatewayd that had the store did not know to do. Costs what there is to do. */
+int schema_catch_up(sqlite3 *db);
+
+/* ---- devices.c ---- */
+
+/* Makes the digests of attestation keys that an older gatewayd wrote. */
+int device_digest_all(struct store *store);
 
 /* The one row of meta, for a new store. */
 int meta_create(struct store *store);

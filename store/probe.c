@@ -73,13 +73,19 @@ static int check_table(struct store *store, const char *table, struct problem *p
 }
 
 static int check_contents(struct store *store, struct problem *problem) {
-        static const char *const vital[] = { "meta",       "data_key", "own_secret", "device",
-                                             "credential", "schedule", "tally" };
-        int r = 0;
+        static const char *const vital[] = { "meta",       "data_key",       "own_secret", "device",
+                                             "credential", "schedule",       "tally",      "certificate",
+                                             "authority",  "authority_part", "enrolment" };
+        static const size_t of_first_schema = 7;
+        int64_t version = 0;
+        size_t count;
+        int r;
 
         if (file_bytes(store->path, "") + file_bytes(store->path, "-wal") <= WHOLE_CHECK_BYTES)
                 return check_table(store, NULL, problem);
-        for (size_t i = 0; r == 0 && i < ELEMENTS(vital); i++)
+        r = connection_number(store->db, "PRAGMA user_version", &version);
+        count = version < 2 ? of_first_schema : ELEMENTS(vital);
+        for (size_t i = 0; r == 0 && i < count; i++)
                 r = check_table(store, vital[i], problem);
         return r;
 }

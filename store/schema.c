@@ -164,11 +164,131 @@ static const char first[] =
         "CREATE TRIGGER custody_removed_counted AFTER DELETE ON custody WHEN old.delivery = 2 BEGIN "
         COUNT("custody-parked-bytes", "0", "-length(old.evidence)")
         "END;";
+
+/* How many certificates of an issuer have not been revoked, by the day on which they run out: one row of
+ * the tally for a day, so that what is in force after a moment is a sum over the days to come. */
+#define LEAF_DAY(row) "(" row ".issuer << 24) | max(0, min(" row ".not_after / 86400, 16777215))"
+
+/* Certificates: of devices (LDevIDs, and the IDevIDs they came with: issuer 4294967295), of the issuing CA,
+ * and requests to the upstream one.
+ *
+ * A gatewayd of version 1 may write this store. It meets credentials of kinds 2 (IDevID) and 3 (LDevID):
+ * their sealed secret is empty, as of one that was wiped, so they open no handshake of its; they are not
+ * PSKs, so none of them is ever its device's newest key, and without that nothing but a grant nobody took up
+ * and a row that ended long ago is removed. A device that has certificates only waits until this version is
+ * back; one with a PSK as well works. What version 1 does know to do, ends certificates too: it removes
+ * a device, and the triggers below see to its certificates and enrolments; it revokes one, and the
+ * store's opening here catches up (schema_catch_up()). New columns have defaults or may be null. */
+static const char second[] =
+        "ALTER TABLE device ADD COLUMN anchors INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE device ADD COLUMN attestation_digest BLOB;" /* SHA-256 of the attestation key; null: not made yet */
+        "CREATE INDEX device_by_attestation ON device (attestation_digest) WHERE attestation_digest IS NOT NULL;"
+        "CREATE INDEX device_undigested ON device (number) "
+        "WHERE attestation_digest IS NULL AND attestation_key <> x'';"
+        "CREATE INDEX device_revoked ON device (id) WHERE standing = 4;"
+
+        "CREATE TABLE certificate ("
+        "  number INTEGER PRIMARY KEY,"
+        "  fingerprint TEXT NOT NULL UNIQUE, device TEXT NOT NULL, issuer INTEGER NOT NULL,"
+        "  serial BLOB NOT NULL, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL,"
+        "  public_key BLOB NOT NULL, ski BLOB NOT NULL, csr BLOB NOT NULL,"
+        "  revoked INTEGER NOT NULL," /* -1: not */
+        MOMENT("revoked_at")
+        "  has_credential INTEGER NOT NULL,"
+        "  der BLOB NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX certificate_by_csr ON certificate (device, csr);"
+        "CREATE INDEX certificate_idevid ON certificate (device) WHERE issuer = 4294967295;"
+        "CREATE INDEX certificate_by_key ON certificate (public_key);"
+        "CREATE INDEX certificate_in_force ON certificate (issuer, not_after) WHERE revoked = -1;"
+        "CREATE INDEX certificate_revoked ON certificate (issuer, serial) WHERE revoked <> -1;"
+        "CREATE INDEX certificate_over ON certificate (not_after) "
+        "WHERE has_credential = 0 AND issuer <> 4294967295;"
+
+        "CREATE TABLE authority ("
+        "  generation INTEGER PRIMARY KEY,"
+        "  state INTEGER NOT NULL, key_uri TEXT NOT NULL, is_root INTEGER NOT NULL,"
+        "  not_before INTEGER NOT NULL, not_after INTEGER NOT NULL,"
+        MOMENT("created") MOMENT("announced") MOMENT("activated") MOMENT("superseded") MOMENT("ended")
+        "  crl_number INTEGER NOT NULL, crl_next_update INTEGER NOT NULL, crl_is_stale INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX authority_open ON authority (generation) WHERE state <> 4;"
+        "CREATE TABLE authority_part ("
+        "  generation INTEGER NOT NULL, part INTEGER NOT NULL, value BLOB NOT NULL,"
+        "  PRIMARY KEY (generation, part)"
+        ") STRICT, WITHOUT ROWID;"
+
+        /* Numbers are never given twice: an answer may come after its enrolment was removed. */
+        "CREATE TABLE enrolment ("
+        "  number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        "  device TEXT NOT NULL, is_renewal INTEGER NOT NULL, csr BLOB NOT NULL, public_key BLOB NOT NULL,"
+        "  predecessor TEXT NOT NULL, state INTEGER NOT NULL,"
+        MOMENT("asked") MOMENT("answered")
+        "  retry_powered INTEGER NOT NULL, http_status INTEGER NOT NULL, reason TEXT NOT NULL,"
+        "  fingerprint TEXT NOT NULL, csr_der BLOB NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX enrolment_by_key ON enrolment (device, public_key);"
+        "CREATE INDEX enrolment_key ON enrolment (public_key) WHERE state = 0;"
+        "CREATE INDEX enrolment_due ON enrolment (retry_powered) WHERE state = 0;"
+        "CREATE INDEX enrolment_answered ON enrolment (answered_powered) WHERE state <> 0;"
+
+        "CREATE TRIGGER certificate_counted AFTER INSERT ON certificate WHEN new.revoked = -1 BEGIN "
+        COUNT("leaves", LEAF_DAY("new"), "1")
+        "END;"
+        "CREATE TRIGGER certificate_uncounted AFTER DELETE ON certificate WHEN old.revoked = -1 BEGIN "
+        COUNT("leaves", LEAF_DAY("old"), "-1")
+        "END;"
+        "CREATE TRIGGER certificate_revoked_counted AFTER UPDATE OF revoked ON certificate "
+        "WHEN old.revoked = -1 AND new.revoked <> -1 BEGIN "
+        COUNT("leaves", LEAF_DAY("old"), "-1")
+        "UPDATE authority SET crl_is_stale = 1 WHERE generation = new.issuer; "
+        "END;"
+
+        "CREATE TRIGGER certificate_taken AFTER INSERT ON credential WHEN new.kind = 3 BEGIN "
+        "UPDATE certificate SET has_credential = 1 WHERE fingerprint = new.identity; "
+        "END;"
+        "CREATE TRIGGER certificate_left AFTER DELETE ON credential WHEN old.kind = 3 BEGIN "
+        "UPDATE certificate SET has_credential = 0 WHERE fingerprint = old.identity; "
+        "END;"
+
+        /* What goes with a device. A CRL names what was issued to it, not what its maker issued. */
+        "CREATE TRIGGER device_ceased AFTER DELETE ON device BEGIN "
+        "DELETE FROM certificate WHERE device = old.id AND issuer = 4294967295; "
+        "UPDATE certificate SET revoked = 5, (revoked_at_wall, revoked_at_powered, revoked_at_quality) = "
+        "(SELECT clock_floor, clock_powered, 0 FROM meta WHERE id = 1) WHERE device = old.id AND revoked = -1; "
+        "DELETE FROM enrolment WHERE device = old.id; "
+        "END;"
+
+        "CREATE TRIGGER authority_counted AFTER INSERT ON authority BEGIN "
+        "INSERT INTO tally VALUES ('ca-generation', 0, new.generation) "
+        "ON CONFLICT (what, value) DO UPDATE SET n = max(n, excluded.n); "
+        "END;"
+        "CREATE TRIGGER enrolment_counted AFTER INSERT ON enrolment BEGIN "
+        COUNT("enrolment", "new.state", "1")
+        "END;"
+        "CREATE TRIGGER enrolment_uncounted AFTER DELETE ON enrolment BEGIN "
+        COUNT("enrolment", "old.state", "-1")
+        "END;"
+        "CREATE TRIGGER enrolment_state_counted AFTER UPDATE OF state ON enrolment WHEN new.state <> old.state BEGIN "
+        COUNT("enrolment", "old.state", "-1")
+        COUNT("enrolment", "new.state", "1")
+        "END;";
+
+/* Certificates of devices that a gatewayd of version 1 revoked: reason 9, privilege withdrawn. */
+static const char catch_up[] =
+        "UPDATE certificate SET revoked = 9, (revoked_at_wall, revoked_at_powered, revoked_at_quality) = "
+        "(SELECT clock_floor, clock_powered, 0 FROM meta WHERE id = 1) "
+        "WHERE revoked = -1 AND device IN (SELECT id FROM device WHERE standing = 4)";
 /* clang-format on */
 
 const struct migration schema_migrations[STORE_SCHEMA_VERSION] = {
         { .sql = first, .oldest_writer = 1 },
+        { .sql = second, .oldest_writer = 1 },
 };
+
+int schema_catch_up(sqlite3 *db) {
+        return connection_run(db, catch_up);
+}
 
 static int apply_one(sqlite3 *db, const struct migration *migration, int version) {
         char sql[160];

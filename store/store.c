@@ -302,6 +302,10 @@ static int open_for_work(struct store *store, const struct store_options *option
         if (r == 0)
                 r = schema_apply(store->db, schema_migrations, ELEMENTS(schema_migrations));
         if (r == 0)
+                r = schema_catch_up(store->db);
+        if (r == 0)
+                r = device_digest_all(store);
+        if (r == 0)
                 r = barrier_new(store->path, options->checkpoint_bytes, options->hooks, &store->barrier);
         return r < 0 ? file_problem(store, problem, r, "opening it") : 0;
 }

@@ -17,7 +17,7 @@
 #include "gatewayd/problem.h"
 #include "gatewayd/secret.h"
 
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 2
 /* A gatewayd older than this schema must not write the store (A/B images roll back). */
 #define STORE_OLDEST_WRITER 1
 

@@ -209,14 +209,14 @@ static void a_newer_schema_that_this_version_may_write_is_worked_with(void **sta
         struct place *place = *state;
 
         make_and_close(place);
-        tamper(place, "PRAGMA user_version = 2; UPDATE meta SET oldest_writer = 1;"
+        tamper(place, "PRAGMA user_version = 98; UPDATE meta SET oldest_writer = 1;"
                       "ALTER TABLE device ADD COLUMN colour TEXT; CREATE TABLE novelty (a)");
         assert_device_is_there(place);
         store_here(place, NULL, 0);
         add_device(place->store, "e");
         commit(place->store);
         place->store = store_close(place->store);
-        tamper(place, "SELECT CASE user_version WHEN 2 THEN 1 ELSE abs(-9223372036854775808) END"
+        tamper(place, "SELECT CASE user_version WHEN 98 THEN 1 ELSE abs(-9223372036854775808) END"
                       " FROM pragma_user_version"); /* still as the newer one left it */
 }
 
@@ -417,6 +417,7 @@ static void a_migration_adds_and_tells_who_may_still_write(void **state) {
         struct place *place = *state;
         struct migration migrations[] = {
                 schema_migrations[0],
+                schema_migrations[1],
                 { .sql = "ALTER TABLE device ADD COLUMN colour TEXT", .oldest_writer = 1 },
                 { .sql = "CREATE TABLE shelf (a INTEGER) STRICT", .oldest_writer = 2 },
         };
@@ -425,29 +426,30 @@ static void a_migration_adds_and_tells_who_may_still_write(void **state) {
         store_here(place, NULL, 0);
         add_device(place->store, "d");
         commit(place->store);
-        assert_int_equal(schema_apply(place->store->db, migrations, 3), 0);
+        assert_int_equal(schema_apply(place->store->db, migrations, 4), 0);
         assert_int_equal(connection_number(place->store->db, "PRAGMA user_version", &value), 0);
-        assert_int_equal(value, 3);
+        assert_int_equal(value, 4);
         assert_int_equal(connection_number(place->store->db, "SELECT oldest_writer FROM meta", &value), 0);
         assert_int_equal(value, 2);
         assert_int_equal(
                 connection_number(place->store->db, "SELECT count(*) FROM device WHERE colour IS NULL", &value), 0);
         assert_int_equal(value, 1);
-        assert_int_equal(schema_apply(place->store->db, migrations, 3), 0); /* nothing left to do */
+        assert_int_equal(schema_apply(place->store->db, migrations, 4), 0); /* nothing left to do */
 }
 
 static void a_migration_that_fails_leaves_the_version_before(void **state) {
         struct place *place = *state;
         struct migration migrations[] = {
                 schema_migrations[0],
+                schema_migrations[1],
                 { .sql = "CREATE TABLE shelf (a INTEGER) STRICT; CREATE TABLE device (a)", .oldest_writer = 2 },
         };
         int64_t value;
 
         store_here(place, NULL, 0);
-        assert_true(schema_apply(place->store->db, migrations, 2) < 0);
+        assert_true(schema_apply(place->store->db, migrations, 3) < 0);
         assert_int_equal(connection_number(place->store->db, "PRAGMA user_version", &value), 0);
-        assert_int_equal(value, 1);
+        assert_int_equal(value, STORE_SCHEMA_VERSION);
         assert_int_equal(
                 connection_number(place->store->db, "SELECT count(*) FROM sqlite_schema WHERE name = 'shelf'", &value),
                 0);
