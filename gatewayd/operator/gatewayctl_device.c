@@ -147,8 +147,7 @@ int command_device_add(struct client *client, int count, char **arguments) {
                 r = read_file(key_file, &key);
         if (r >= 0)
                 r = client_call(client, "AddDevice", 2, &answer, "sssss", id, profile,
-                                secret.data ? (const char *)secret.data : "",
-                                key.data ? (const char *)key.data : "",
+                                secret.data ? (const char *)secret.data : "", key.data ? (const char *)key.data : "",
                                 idevid && strcmp(idevid, "any") != 0 ? idevid : "");
         buffer_free(&secret);
         buffer_free(&key);

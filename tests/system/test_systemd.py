@@ -70,8 +70,9 @@ def in_bed(test):
             except BaseException:
                 print(self.service.output())  # what a failed test leaves to read
                 raise
-        script = ('#!/bin/sh\nexec env GATEWAYD_BED=1 GATEWAYD_BUILD=/bed/%s /usr/bin/python3 /bed/test_systemd.py -v '
-                  'Systemd.%s 2>&1\n' % ('build' if SLOW == 1 else 'build-sanitize', test.__name__))
+        script = ('#!/bin/sh\nexec env GATEWAYD_BED=1 GATEWAYD_BUILD=/bed/%s /usr/bin/python3 -W ignore /bed/%s -v '
+                  '%s 2>&1\n' % ('build' if SLOW == 1 else 'build-sanitize',
+                                 os.path.basename(test.__code__.co_filename), test.__qualname__))
         try:
             result = bed.run(script, tree=TREE, timeout=90 * SLOW)
         except bed.Unavailable as reason:
