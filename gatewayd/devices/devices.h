@@ -76,6 +76,8 @@ struct lifecycle_view {
         bool factory_spent;
         bool is_expired; /* the certificate has run out: it may only renew */
 };
+/* The view of who is asking. It borrows from `from`. */
+struct lifecycle_view lifecycle_view_of(const struct identity *from);
 int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, uint8_t method,
                      const struct moment *now, struct problem *problem);
 
@@ -86,7 +88,7 @@ int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, 
 struct registration {
         char id[DEVICE_ID_MAX + 1];
         char profile[65];
-        struct secret factory_psk; /* empty: it comes with an IDevID */
+        struct secret factory_psk;   /* empty: it comes with an IDevID */
         bool has_idevid_fingerprint; /* of that IDevID, where it is known beforehand; else the first one proven counts */
         uint8_t idevid_fingerprint[CERTIFICATE_DIGEST_BYTES];
         uint8_t attestation_key[ATTESTATION_KEY_MAX];

@@ -3,6 +3,8 @@
 /* From the bytes of a PSK identity to a credential: at the handshake's question, at its completion, and
  * at every request, each time as the store has it now. */
 
+#include "gatewayd/devices/identity.h"
+
 #include <errno.h>
 #include <stdarg.h>
 
@@ -12,7 +14,7 @@
 
 #define REASON_MAX 160
 
-static _printf_(2, 3) void explain(char *reason, const char *format, ...) {
+void identity_explain(char *reason, const char *format, ...) {
         va_list arguments;
 
         if (!reason)
@@ -23,12 +25,14 @@ static _printf_(2, 3) void explain(char *reason, const char *format, ...) {
 }
 
 /* One indexed read finds kids and device ids alike: a factory key's identity is its device's id, and no
- * kid ever equals one. The CBOR form holds a kid only. */
+ * kid ever equals one. The CBOR form holds a kid only. What belongs to a certificate is nobody's PSK identity. */
 int identity_find(struct turn *turn, struct bytes identity, struct credential *ret) {
         char kid[DEVICE_ID_MAX + 1];
         int r;
 
         r = credential_get(turn->store, identity, ret);
+        if (r >= 0 && credential_is_certificate(ret->kind))
+                return -ENOENT;
         if (r != -ENOENT)
                 return r;
         if (grant_identity_kid(identity, kid, sizeof kid) < 0)
@@ -37,9 +41,8 @@ int identity_find(struct turn *turn, struct bytes identity, struct credential *r
         return r >= 0 && ret->kind != CREDENTIAL_PSK ? -ENOENT : r;
 }
 
-/* The key may complete a handshake at all. What it then opens is lifecycle.c's. */
-static int check_key(const struct credential *credential, char *reason) {
-        if (credential->kind == CREDENTIAL_FACTORY)
+int identity_check_key(const struct credential *credential, char *reason) {
+        if (credential_is_bootstrap(credential->kind))
                 return 0;
         switch (credential->state) {
         case KEY_PRE_ACTIVE:
@@ -51,21 +54,21 @@ static int check_key(const struct credential *credential, char *reason) {
         case KEY_DESTROYED:
                 break;
         }
-        explain(reason, "key %s of device %s has ended (%s)", credential->identity, credential->device,
-                key_state_name(credential->state));
+        identity_explain(reason, "key %s of device %s has ended (%s)", credential->identity, credential->device,
+                         key_state_name(credential->state));
         return -EACCES;
 }
 
-/* The device's profile, or NULL: it may do nothing at all. */
-static const struct profile *check_device(struct turn *turn, const struct device *device, char *reason) {
+const struct profile *identity_check_device(struct turn *turn, const struct device *device, char *reason) {
         const struct profile *profile = config_profile(turn->config, device->profile);
 
         if (device->standing == STANDING_REVOKED) {
-                explain(reason, "device %s is revoked", device->id);
+                identity_explain(reason, "device %s is revoked", device->id);
                 return NULL;
         }
         if (!profile)
-                explain(reason, "profile %s of device %s is not in the configuration", device->profile, device->id);
+                identity_explain(reason, "profile %s of device %s is not in the configuration", device->profile,
+                                 device->id);
         return profile;
 }
 
@@ -77,22 +80,23 @@ static int identify(struct turn *turn, struct bytes identity, bool has_forward_s
 
         r = identity_find(turn, identity, ret_credential);
         if (r < 0) {
-                explain(reason, r == -ENOENT ? "unknown identity" : "the store could not be read: %s", strerror(-r));
+                identity_explain(reason, r == -ENOENT ? "unknown identity" : "the store could not be read: %s",
+                                 strerror(-r));
                 return r;
         }
         r = device_get(turn->store, bytes_of(ret_credential->device), ret_device);
         if (r < 0) {
-                explain(reason, "device %s could not be read: %s", ret_credential->device, strerror(-r));
+                identity_explain(reason, "device %s could not be read: %s", ret_credential->device, strerror(-r));
                 return r;
         }
-        profile = check_device(turn, ret_device, reason);
+        profile = identity_check_device(turn, ret_device, reason);
         if (!profile)
                 return -EACCES;
-        r = check_key(ret_credential, reason);
+        r = identity_check_key(ret_credential, reason);
         if (r < 0)
                 return r;
         if (!has_forward_secrecy && profile->forward_secrecy == FORWARD_SECRECY_REQUIRE) {
-                explain(reason, "profile %s demands a cipher suite with (EC)DHE", profile->name);
+                identity_explain(reason, "profile %s demands a cipher suite with (EC)DHE", profile->name);
                 return -EACCES;
         }
         *ret_profile = profile;
@@ -110,29 +114,22 @@ int identity_key(struct turn *turn, struct bytes identity, bool has_forward_secr
                 return r;
         r = credential_secret(turn->store, ret->identity, ret_key);
         if (r < 0)
-                explain(reason, "key %s of device %s could not be opened: %s", ret->identity, device.id, strerror(-r));
+                identity_explain(reason, "key %s of device %s could not be opened: %s", ret->identity, device.id,
+                                 strerror(-r));
         return r == -ENOENT ? -EACCES : r; /* wiped */
 }
 
-static int connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
-                     struct identity *ret) {
+int identity_take(struct turn *turn, bool begun_before_proof, struct identity *ret) {
         struct device *device = &ret->device;
         struct credential *credential = &ret->credential;
         int is_changed, r;
 
-        r = identify(turn, identity, has_forward_secrecy, device, credential, &ret->profile, NULL);
-        if (r == -ENOENT)
-                return -EACCES; /* removed since the handshake's question */
-        if (r < 0)
-                return r;
-        ret->has_forward_secrecy = has_forward_secrecy;
         is_changed = proof_take(turn, device, credential, ret->profile, begun_before_proof);
         if (is_changed < 0)
                 return is_changed;
-
         device->last_seen = turn->now;
         device->handshakes++;
-        if (!has_forward_secrecy)
+        if (!ret->has_forward_secrecy)
                 device->handshakes_without_fs++;
         credential->last_used = turn->now;
         credential->handshakes++;
@@ -143,6 +140,19 @@ static int connected(struct turn *turn, struct bytes identity, bool has_forward_
         if (r < 0)
                 return r;
         return is_changed ? schedule_device(turn, device) : 0;
+}
+
+static int connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
+                     struct identity *ret) {
+        int r;
+
+        r = identify(turn, identity, has_forward_secrecy, &ret->device, &ret->credential, &ret->profile, NULL);
+        if (r == -ENOENT)
+                return -EACCES; /* removed since the handshake's question */
+        if (r < 0)
+                return r;
+        ret->has_forward_secrecy = has_forward_secrecy;
+        return identity_take(turn, begun_before_proof, ret);
 }
 
 int identity_connected(struct turn *turn, struct bytes identity, bool has_forward_secrecy, bool begun_before_proof,
@@ -172,10 +182,13 @@ int identity_refresh(struct turn *turn, struct identity *identity, const struct 
         r = device_get(turn->store, bytes_of(identity->credential.device), &identity->device);
         if (r < 0)
                 return r == -ENOENT ? -EACCES : r;
-        identity->profile = check_device(turn, &identity->device, NULL);
+        identity->profile = identity_check_device(turn, &identity->device, NULL);
         if (!identity->profile)
                 return -EACCES;
-        r = check_key(&identity->credential, NULL);
+        r = identity_check_key(&identity->credential, NULL);
+        if (r < 0)
+                return r;
+        r = identity_certificate_refresh(turn, identity);
         if (r < 0)
                 return r;
         return moment_powered_age(&turn->now, connected) >= identity->profile->max_session_sec ? -EACCES : 0;

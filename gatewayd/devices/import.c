@@ -14,7 +14,7 @@
 #include "gatewayd/devices/registry.h"
 
 int import_field_find(struct bytes name) {
-        static const char *const names[IMPORT_FIELDS] = { "id", "profile", "psk", "attestation_key" };
+        static const char *const names[IMPORT_FIELDS] = { "id", "profile", "psk", "attestation_key", "idevid" };
 
         for (int i = 0; i < IMPORT_FIELDS; i++)
                 if (bytes_equal(name, bytes_of(names[i])))
@@ -62,6 +62,8 @@ static bool take_prefix(struct bytes *text, const char *prefix) {
 static void take_psk(struct import_reader *reader, struct bytes text, struct secret *ret) {
         ssize_t size;
 
+        if (text.size == 0)
+                return; /* it comes with an IDevID */
         if (take_prefix(&text, "hex:"))
                 size = hex_decode(text, ret->data, sizeof ret->data);
         else if (take_prefix(&text, "base64:"))
@@ -127,6 +129,21 @@ static void take_attestation_key(struct import_reader *reader, struct bytes text
                 import_problem(reader, "attestation_key: %s", problem.detail);
 }
 
+static void take_idevid(struct import_reader *reader, struct bytes text, struct registration *row) {
+        if (text.size == 0)
+                return;
+        if (!take_prefix(&text, "sha256:") ||
+            hex_decode(text, row->idevid_fingerprint, sizeof row->idevid_fingerprint) !=
+                    (ssize_t)sizeof row->idevid_fingerprint) {
+                import_problem(reader, "idevid is sha256: and the %d hex digits of the certificate's SHA-256",
+                               2 * CERTIFICATE_DIGEST_BYTES);
+                return;
+        }
+        row->has_idevid_fingerprint = true;
+        if (row->factory_psk.size > 0)
+                import_problem(reader, "a device has a psk or an idevid, not both");
+}
+
 void import_row(struct import_reader *reader, const struct bytes fields[IMPORT_FIELDS]) {
         struct import *import = reader->rows;
         struct problem problem = { 0 };
@@ -163,6 +180,7 @@ void import_row(struct import_reader *reader, const struct bytes fields[IMPORT_F
         }
         take_psk(reader, fields[IMPORT_PSK], &row->factory_psk);
         take_attestation_key(reader, fields[IMPORT_ATTESTATION_KEY], row);
+        take_idevid(reader, fields[IMPORT_IDEVID], row);
 }
 
 /* ---- the whole file ---- */

@@ -9,7 +9,7 @@
 #define IMPORT_ROWS_MAX     1000000
 #define IMPORT_PROBLEMS_MAX 100
 
-enum import_field { IMPORT_ID, IMPORT_PROFILE, IMPORT_PSK, IMPORT_ATTESTATION_KEY, IMPORT_FIELDS };
+enum import_field { IMPORT_ID, IMPORT_PROFILE, IMPORT_PSK, IMPORT_ATTESTATION_KEY, IMPORT_IDEVID, IMPORT_FIELDS };
 /* The field of that name, or -1. */
 int import_field_find(struct bytes name);
 

@@ -8,6 +8,7 @@
 #include "gatewayd/devices/import.h"
 
 #define COLUMNS_MAX 16
+#define FIRST_LINE  "the first line is id,profile,psk[,attestation_key][,idevid]"
 
 struct csv {
         struct bytes text;
@@ -107,7 +108,7 @@ static int read_header(struct csv *csv, struct import_reader *reader, int column
 
         if (csv->text.size == 0) {
                 reader->place = 1;
-                import_problem(reader, "the file is empty; its first line is id,profile,psk[,attestation_key]");
+                import_problem(reader, "the file is empty; " FIRST_LINE);
                 return -EBADMSG;
         }
         if (read_record(csv, reader, &header) < 0)
@@ -115,18 +116,17 @@ static int read_header(struct csv *csv, struct import_reader *reader, int column
         for (size_t i = 0; i < header.count; i++) {
                 columns[i] = import_field_find(header.fields[i]);
                 if (columns[i] < 0 || is_seen[columns[i]]) {
-                        import_problem(reader, "column %zu is %s; the first line is id,profile,psk[,attestation_key]",
-                                       i + 1, columns[i] < 0 ? "unknown" : "there twice");
+                        import_problem(reader, "column %zu is %s; " FIRST_LINE, i + 1,
+                                       columns[i] < 0 ? "unknown" : "there twice");
                         return -EBADMSG;
                 }
                 is_seen[columns[i]] = true;
         }
-        for (int field = IMPORT_ID; field <= IMPORT_PSK; field++)
-                if (!is_seen[field]) {
-                        import_problem(reader,
-                                       "a column is missing; the first line is id,profile,psk[,attestation_key]");
-                        return -EBADMSG;
-                }
+        /* Without factory PSKs there must be IDevIDs: a column that was merely forgotten should be noticed. */
+        if (!is_seen[IMPORT_ID] || !is_seen[IMPORT_PROFILE] || !(is_seen[IMPORT_PSK] || is_seen[IMPORT_IDEVID])) {
+                import_problem(reader, "a column is missing; " FIRST_LINE " (psk or idevid, or both)");
+                return -EBADMSG;
+        }
         *ret_count = header.count;
         return 0;
 }

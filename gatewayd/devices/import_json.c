@@ -168,7 +168,7 @@ static int read_object(struct json *json, struct import_reader *reader, struct b
                         return -EBADMSG;
                 field = import_field_find(name);
                 if (field < 0 || is_seen[field])
-                        import_problem(reader, "a member is %s; there are id, profile, psk and attestation_key",
+                        import_problem(reader, "a member is %s; there are id, profile, psk, attestation_key and idevid",
                                        field < 0 ? "unknown" : "there twice");
                 else {
                         is_seen[field] = true;

@@ -10,7 +10,16 @@
 /* Sets of resources, as the table's right column has them. */
 #define MAY(resource) (1u << (resource))
 #define MAY_BASICS    (MAY(RESOURCE_CORE) | MAY(RESOURCE_ME) | MAY(RESOURCE_RATS))
-#define MAY_ALL       (MAY_BASICS | MAY(RESOURCE_TIME) | MAY(RESOURCE_CRED))
+#define MAY_READ      (MAY_BASICS | MAY(RESOURCE_TIME) | MAY(RESOURCE_CRL))
+#define MAY_EST       (MAY(RESOURCE_EST_CRTS) | MAY(RESOURCE_EST_ATT) | MAY(RESOURCE_EST_ENROL) | MAY(RESOURCE_EST_RENEW))
+#define MAY_ALL       (MAY_READ | MAY(RESOURCE_CRED) | MAY_EST)
+/* What a device with an overdue key needs to get its next one. */
+#define MAY_RENEWAL (MAY_ALL & ~MAY(RESOURCE_EST_ENROL))
+/* What leads to an operational credential; none of it without the terms of lifecycle_cred_terms(). */
+#define MAY_GRANT (MAY(RESOURCE_CRED) | MAY_EST)
+/* What an expired certificate opens. */
+#define MAY_EXPIRED                                                                                                    \
+        (MAY(RESOURCE_CORE) | MAY(RESOURCE_ME) | MAY(RESOURCE_TIME) | MAY(RESOURCE_EST_CRTS) | MAY(RESOURCE_EST_RENEW))
 
 struct terms {
         unsigned may;
@@ -108,12 +117,12 @@ static enum cred_terms spent_factory_terms(const struct lifecycle_view *view, ch
 }
 
 enum cred_terms lifecycle_cred_terms(const struct lifecycle_view *view, const struct moment *now, char *reason) {
-        bool is_factory = view->credential->kind == CREDENTIAL_FACTORY;
+        bool is_bootstrap = credential_is_bootstrap(view->credential->kind);
 
-        if (is_factory && view->profile->on_factory_key != FACTORY_REFUSE &&
+        if (is_bootstrap && view->profile->on_factory_key != FACTORY_REFUSE &&
             lifecycle_window_is_open(view->device, now))
                 return CRED_OPEN;
-        if (is_factory && view->factory_spent)
+        if (is_bootstrap && view->factory_spent)
                 return spent_factory_terms(view, reason);
         switch (view->credential->state) {
         case KEY_PRE_ACTIVE:
@@ -130,38 +139,106 @@ enum cred_terms lifecycle_cred_terms(const struct lifecycle_view *view, const st
         return closed(reason, "this key has ended");
 }
 
+struct lifecycle_view lifecycle_view_of(const struct identity *from) {
+        bool is_bootstrap = credential_is_bootstrap(from->credential.kind);
+
+        return (struct lifecycle_view){
+                .device = &from->device,
+                .credential = &from->credential,
+                .profile = from->profile,
+                .factory_spent =
+                        is_bootstrap && from->credential.state != KEY_ACTIVE && from->credential.state != KEY_RETIRING,
+                .is_expired = from->is_expired,
+        };
+}
+
+/* Which ways to an operational credential this session's kind of credential has in its profile. */
+static unsigned grant_ways(const struct lifecycle_view *view) {
+        const struct profile *profile = view->profile;
+        /* A compromised certificate is revoked: it may lead to another one, but is not renewed itself. */
+        bool is_renewable = view->credential->kind == CREDENTIAL_LDEVID && view->credential->state != KEY_COMPROMISED;
+
+        if (profile->credential == PROFILE_PSK)
+                return MAY(RESOURCE_CRED);
+        if (!credential_is_certificate(view->credential->kind) && !profile->est_over_psk)
+                return 0;
+        return is_renewable ? MAY_EST : MAY_EST & ~MAY(RESOURCE_EST_RENEW);
+}
+
+/* Why the profile, or the kind of the session, closes a way that the key itself might open. NULL: it does not. */
+static const char *way_closed(const struct lifecycle_view *view, enum resource resource) {
+        const struct profile *profile = view->profile;
+
+        if (!(MAY(resource) & MAY_GRANT) || grant_ways(view) & MAY(resource))
+                return NULL;
+        if (profile->credential == PROFILE_PSK)
+                return "the profile of this device grants PSKs: POST /cred";
+        if (resource == RESOURCE_CRED)
+                return "the profile of this device issues certificates: enrol by EST (/est/sen)";
+        if (!credential_is_certificate(view->credential->kind) && !profile->est_over_psk)
+                return "the profile of this device takes EST in certificate sessions only";
+        if (view->credential->state == KEY_COMPROMISED)
+                return "a compromised certificate is never renewed: after evidence, enrol anew (/est/sen)";
+        return "renewal (/est/sren) takes a session with the certificate that is to be renewed";
+}
+
+/* What the terms of a new credential open in this session. exchange.c asks for every request; the handlers
+ * see to it that it is this session's evidence. */
+static unsigned granted(const struct lifecycle_view *view, enum cred_terms terms) {
+        if (terms == CRED_CLOSED || (terms == CRED_ATTESTED && view->credential->session == 0))
+                return 0;
+        return grant_ways(view);
+}
+
+/* An expired certificate may only renew; where that takes evidence, it may give it. */
+static struct terms expired_terms(const struct lifecycle_view *view, struct terms terms, enum cred_terms cred) {
+        /* Where the profile has changed to PSKs, the next one of those is the renewal. */
+        unsigned may = MAY_EXPIRED | (grant_ways(view) & MAY(RESOURCE_CRED));
+
+        if (cred == CRED_ATTESTED || view->device->standing == STANDING_QUARANTINED)
+                may |= MAY(RESOURCE_RATS);
+        if (view->credential->state == KEY_COMPROMISED && view->credential->session != 0)
+                may |= MAY(RESOURCE_EST_ENROL);
+        if (terms.may & ~may)
+                terms.why_not = "this certificate has expired: it may only be renewed (/est/sren)";
+        terms.may &= may;
+        return terms;
+}
+
 /* What the key itself opens, before the device's standing narrows it. */
 static struct terms key_terms(const struct lifecycle_view *view, const struct moment *now, char *reason) {
         const struct credential *credential = view->credential;
         enum cred_terms cred = lifecycle_cred_terms(view, now, reason);
-        bool is_factory = credential->kind == CREDENTIAL_FACTORY;
-        struct terms terms = { MAY_ALL, reason };
+        bool is_bootstrap = credential_is_bootstrap(credential->kind);
+        struct terms terms = { MAY_READ, reason };
 
-        if (!is_factory && (credential->state == KEY_DEACTIVATED || credential->state == KEY_DESTROYED))
+        if (!is_bootstrap && (credential->state == KEY_DEACTIVATED || credential->state == KEY_DESTROYED))
                 return (struct terms){ 0, "this key has ended" };
-        if (is_factory && view->factory_spent && cred != CRED_OPEN)
+        if (is_bootstrap && view->factory_spent && cred != CRED_OPEN)
                 terms.may = view->profile->on_factory_key == FACTORY_ATTEST ? MAY_BASICS : MAY(RESOURCE_CORE);
         else if (credential->state == KEY_COMPROMISED)
                 terms.may = MAY_BASICS;
-        terms.may &= ~MAY(RESOURCE_CRED);
-        /* provision.c sees to it that it is this session's evidence. */
-        if (cred == CRED_OPEN || (cred == CRED_ATTESTED && credential->session != 0))
-                terms.may |= MAY(RESOURCE_CRED);
-        return terms;
+        terms.may |= granted(view, cred);
+        return view->is_expired ? expired_terms(view, terms, cred) : terms;
 }
 
 static struct terms standing_terms(const struct lifecycle_view *view, const struct moment *now) {
-        bool is_factory = view->credential->kind == CREDENTIAL_FACTORY;
+        bool is_bootstrap = credential_is_bootstrap(view->credential->kind);
 
         switch (view->device->standing) {
         case STANDING_REGISTERED:
         case STANDING_OPERATIONAL:
-        case STANDING_RESTRICTED: /* /cred, /me, /rats and /time: the renewal resources are all but EST's enrolment */
-                return (struct terms){ MAY_ALL, "this device is overdue: renewal only" };
+                return (struct terms){ MAY_ALL, NULL };
+        case STANDING_RESTRICTED:
+                /* The way back through a bootstrap or compromised credential is enrolment: it has nothing to renew. */
+                if (view->credential->kind != CREDENTIAL_LDEVID || view->credential->state == KEY_COMPROMISED)
+                        return (struct terms){ MAY_RENEWAL | MAY(RESOURCE_EST_ENROL),
+                                               "this device is overdue: renewal only" };
+                return (struct terms){ MAY_RENEWAL, "this device is overdue: renewal only" };
         case STANDING_QUARANTINED:
                 return (struct terms){ MAY_BASICS, "this device is quarantined: /me and /rats only" };
         case STANDING_NEEDS_VISIT:
-                if (is_factory && lifecycle_window_is_open(view->device, now))
+                if (is_bootstrap && lifecycle_window_is_open(view->device, now))
                         return (struct terms){ MAY_ALL, NULL };
                 return (struct terms){ MAY_BASICS, "this device needs a visit: its keys are compromised" };
         case STANDING_REVOKED:
@@ -172,6 +249,7 @@ static struct terms standing_terms(const struct lifecycle_view *view, const stru
 
 int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, uint8_t method,
                      const struct moment *now, struct problem *problem) {
+        const char *closed_way;
         char reason[160] = "";
         struct terms terms;
 
@@ -180,8 +258,12 @@ int lifecycle_allows(const struct lifecycle_view *view, enum resource resource, 
                 return problem_set(problem, CODE_FORBIDDEN, EACCES, "not allowed",
                                    "the profile of this device is not in the gateway's configuration");
         terms = standing_terms(view, now);
-        if (terms.may & MAY(resource))
+        if (terms.may & MAY(resource)) {
                 terms = key_terms(view, now, reason);
+                closed_way = way_closed(view, resource);
+                if (closed_way && !view->is_expired)
+                        terms.why_not = closed_way;
+        }
         if (terms.may & MAY(resource))
                 return 0;
         return problem_set(problem, CODE_FORBIDDEN, EACCES, "not allowed", "%s", terms.why_not);

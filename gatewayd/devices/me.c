@@ -19,12 +19,7 @@ enum { ME_ID, ME_STATE, ME_KEY, ME_ROTATE_IN, ME_LATE_IN, ME_ATTEST_IN, ME_DUE }
  * where that takes evidence, the evidence must come in this session. */
 static uint32_t due_for_key(struct turn *turn, const struct identity *from) {
         const struct credential *credential = &from->credential;
-        const struct lifecycle_view view = {
-                .device = &from->device,
-                .credential = credential,
-                .profile = from->profile,
-                .factory_spent = credential->kind == CREDENTIAL_FACTORY && credential->state == KEY_DEACTIVATED,
-        };
+        const struct lifecycle_view view = lifecycle_view_of(from);
 
         switch (from->device.standing) {
         case STANDING_REGISTERED:
@@ -51,6 +46,13 @@ static uint32_t due_for_key(struct turn *turn, const struct identity *from) {
                 break;
         }
         return 0;
+}
+
+/* Which of its keys the device is talking with: a kid, or a certificate's subject key identifier. */
+static struct bytes key_in_use(const struct identity *from) {
+        if (credential_is_certificate(from->credential.kind))
+                return BYTES(from->certificate.ski, sizeof from->certificate.ski);
+        return bytes_of(from->credential.identity);
 }
 
 static size_t put_duration(struct buffer *to, uint64_t key, int64_t seconds, int64_t *least) {
@@ -97,7 +99,7 @@ int handle_me(struct turn *turn, const struct request *request, struct reply *re
         cbor_put_uint(&reply->payload, ME_STATE);
         cbor_put_uint(&reply->payload, (uint64_t)from->device.standing);
         cbor_put_uint(&reply->payload, ME_KEY);
-        cbor_put_bytes(&reply->payload, bytes_of(from->credential.identity));
+        cbor_put_bytes(&reply->payload, key_in_use(from));
         (void)put_durations(&reply->payload, &outlook, &least);
         cbor_put_uint(&reply->payload, ME_DUE);
         cbor_put_uint(&reply->payload, outlook.due);

@@ -30,14 +30,15 @@ static int other_yields(struct turn *turn, struct keyring *keyring, struct crede
                 return step_destroy(turn, other, "another key granted beside it was proven first");
         /* Evidence decided a conflict: keys that the proven one does not descend from are not this
          * device's and end at once. */
-        if (is_live && is_on_evidence && other->kind == CREDENTIAL_PSK && !keyring_is_ancestor(keyring, other, proven))
+        if (is_live && is_on_evidence && credential_is_operational(other->kind) &&
+            !keyring_is_ancestor(keyring, other, proven))
                 return step_deactivate(turn, other, "the device proved itself by evidence over another key");
         if (other->state == KEY_ACTIVE) {
                 other->state = KEY_RETIRING;
                 other->superseded = turn->now;
         } else if (other->state == KEY_COMPROMISED && !moment_is_set(&other->superseded))
                 other->superseded = turn->now;
-        else if (other->kind == CREDENTIAL_FACTORY && strcmp(proven->predecessor, other->identity) == 0) {
+        else if (credential_is_bootstrap(other->kind) && strcmp(proven->predecessor, other->identity) == 0) {
                 /* Used again (a reset): once more the predecessor, by the same rule as at first. */
                 other->state = KEY_RETIRING;
                 other->superseded = turn->now;
@@ -93,7 +94,7 @@ static int prove(struct turn *turn, struct device *device, struct credential *cr
 static int confirm(struct turn *turn, struct credential *credential) {
         int r;
 
-        if (credential->kind == CREDENTIAL_FACTORY || moment_is_set(&credential->confirmed))
+        if (credential_is_bootstrap(credential->kind) || moment_is_set(&credential->confirmed))
                 return 0;
         credential->confirmed = turn->now;
         r = turn_event(turn, EVENT_CREDENTIAL_CONFIRMED, credential->device, credential->identity, "second handshake");
@@ -101,8 +102,7 @@ static int confirm(struct turn *turn, struct credential *credential) {
 }
 
 /* Whether an event that may repeat is worth telling again. `since` is when the condition began. */
-static bool is_worth_telling(const struct credential *credential, const struct moment *since,
-                             const struct moment *now) {
+bool proof_is_worth_telling(const struct credential *credential, const struct moment *since, const struct moment *now) {
         if (!moment_is_set(&credential->last_used) || credential->last_used.powered_sec <= since->powered_sec)
                 return true;
         return credential->last_used.powered_sec / REPEAT_SEC != now->powered_sec / REPEAT_SEC;
@@ -113,7 +113,7 @@ static int conflict(struct turn *turn, struct device *device, const struct crede
         bool is_new = !device->is_conflicted;
         int r = 0;
 
-        if (is_new || is_worth_telling(credential, &device->conflicted, &turn->now))
+        if (is_new || proof_is_worth_telling(credential, &device->conflicted, &turn->now))
                 r = turn_event(turn, EVENT_CREDENTIAL_CONFLICT, device->id, credential->identity,
                                "used after its successor was proven; %s", on_conflict_name(profile->on_conflict));
         if (r < 0)
@@ -131,7 +131,7 @@ static int conflict(struct turn *turn, struct device *device, const struct crede
 /* A key known to be stolen, of a device that has a new one since: nothing changes, but it shows. */
 static int compromised_used(struct turn *turn, const struct device *device, const struct credential *credential) {
         if (!moment_is_set(&credential->superseded) ||
-            !is_worth_telling(credential, &credential->superseded, &turn->now))
+            !proof_is_worth_telling(credential, &credential->superseded, &turn->now))
                 return 0;
         return turn_event(turn, EVENT_CREDENTIAL_CONFLICT, device->id, credential->identity,
                           "a compromised key was used");
@@ -139,7 +139,7 @@ static int compromised_used(struct turn *turn, const struct device *device, cons
 
 static int spent_factory_used(struct turn *turn, const struct device *device, const struct credential *credential,
                               const struct profile *profile) {
-        if (!is_worth_telling(credential, &credential->ended, &turn->now))
+        if (!proof_is_worth_telling(credential, &credential->ended, &turn->now))
                 return 0;
         return turn_event(turn, EVENT_FACTORY_KEY_USED, device->id, credential->identity, "%s; %s",
                           lifecycle_window_is_open(device, &turn->now) ? "inside the reset window"

@@ -6,12 +6,9 @@
 
 #include <errno.h>
 
-#include "gatewayd/devices/lifecycle.h"
-#include "gatewayd/devices/steps.h"
+#include "gatewayd/devices/grant_terms.h"
 #include "gatewayd/keys/grant.h"
 
-/* Unproven keys of one device at a time; the oldest goes. */
-#define PRE_ACTIVE_MAX 4
 /* A kid that is taken already is drawn again; 82 random bits never need this many draws. */
 #define KID_DRAWS 8
 
@@ -72,95 +69,16 @@ static int wish_read(const struct request *request, struct wish *ret, struct pro
         return 0;
 }
 
-/* exchange.c has asked lifecycle_allows(); what it could not see is in which session the evidence came. */
-static int check_terms(struct turn *turn, const struct identity *from, struct problem *problem) {
-        const struct lifecycle_view view = {
-                .device = &from->device,
-                .credential = &from->credential,
-                .profile = from->profile,
-                .factory_spent =
-                        from->credential.kind == CREDENTIAL_FACTORY && from->credential.state == KEY_DEACTIVATED,
-        };
-        char reason[160];
-
-        switch (lifecycle_cred_terms(&view, &turn->now, reason)) {
-        case CRED_OPEN:
-                return 0;
-        case CRED_ATTESTED:
-                if (from->session != 0 && from->credential.session == from->session)
-                        return 0;
-                break;
-        case CRED_CLOSED:
-                break;
-        }
-        return problem_set(problem, CODE_FORBIDDEN, EACCES, "not allowed", "%s", reason);
-}
-
-static void keyring_drop(struct keyring *keyring, size_t index) {
-        keyring->count--;
-        memmove(&keyring->list[index], &keyring->list[index + 1], (keyring->count - index) * sizeof keyring->list[0]);
-}
-
 /* The key given before in this session, or NULL. */
 static struct credential *find_asked(struct keyring *keyring, const struct identity *from) {
         for (size_t i = 0; i < keyring->count; i++) {
                 struct credential *c = &keyring->list[i];
 
-                if (c->state == KEY_PRE_ACTIVE && from->session != 0 && c->session == from->session &&
-                    strcmp(c->predecessor, from->credential.identity) == 0)
+                if (c->kind == CREDENTIAL_PSK && c->state == KEY_PRE_ACTIVE && from->session != 0 &&
+                    c->session == from->session && strcmp(c->predecessor, from->credential.identity) == 0)
                         return c;
         }
         return NULL;
-}
-
-/* The list has the newest first: the last of a state is its oldest. */
-static ssize_t find_oldest(const struct keyring *keyring, enum key_state state, const char *except) {
-        for (size_t i = keyring->count; i-- > 0;) {
-                const struct credential *c = &keyring->list[i];
-
-                if (c->kind == CREDENTIAL_PSK && c->state == state && strcmp(c->identity, except) != 0)
-                        return (ssize_t)i;
-        }
-        return -1;
-}
-
-static int make_room_unproven(struct turn *turn, struct device *device, struct keyring *keyring) {
-        size_t unproven = 0;
-        ssize_t oldest;
-        int r;
-
-        for (size_t i = 0; i < keyring->count; i++)
-                unproven += keyring->list[i].state == KEY_PRE_ACTIVE;
-        for (; unproven >= PRE_ACTIVE_MAX; unproven--) {
-                oldest = find_oldest(keyring, KEY_PRE_ACTIVE, "");
-                r = step_destroy(turn, &keyring->list[oldest], "too many unproven keys at a time");
-                if (r < 0)
-                        return r;
-                keyring_drop(keyring, (size_t)oldest);
-                device->dropped_grants++;
-        }
-        return 0;
-}
-
-/* A device never has more than CREDENTIALS_MAX rows: those of ended keys go early, and should a tug-of-war
- * over a device leave many predecessors, the oldest of them. Never the one that asks. */
-static int make_room_rows(struct turn *turn, const struct identity *from, struct keyring *keyring) {
-        static const enum key_state order[] = { KEY_DEACTIVATED, KEY_COMPROMISED, KEY_RETIRING };
-
-        while (keyring->count >= CREDENTIALS_MAX) {
-                ssize_t oldest = -1;
-                int r;
-
-                for (size_t i = 0; i < ELEMENTS(order) && oldest < 0; i++)
-                        oldest = find_oldest(keyring, order[i], from->credential.identity);
-                if (oldest < 0)
-                        return -ENOSPC; /* cannot be: four unproven, one active, the factory key, the asker */
-                r = step_destroy(turn, &keyring->list[oldest], "too many keys of one device");
-                if (r < 0)
-                        return r;
-                keyring_drop(keyring, (size_t)oldest);
-        }
-        return 0;
 }
 
 /* Never a device's id, never an existing kid: identities are looked up as one. */
@@ -188,30 +106,12 @@ static int mint(struct turn *turn, const struct identity *from, struct device *d
                 struct credential *ret, struct secret *ret_key) {
         int r;
 
-        *ret = (struct credential){
-                .kind = CREDENTIAL_PSK,
-                .state = KEY_PRE_ACTIVE,
-                .generation = device->generation + 1,
-                .session = from->session,
-                .issued = turn->now,
-        };
+        grant_begin(turn, from, device, CREDENTIAL_PSK, ret);
         r = draw_kid(turn, ret->identity);
         if (r < 0)
                 return r;
-        memcpy(ret->device, device->id, sizeof ret->device);
-        memcpy(ret->predecessor, from->credential.identity, sizeof ret->predecessor);
         r = grant_key_make(wish->key_size, wish->is_text, ret_key);
-        if (r < 0)
-                return r;
-        r = credential_insert(turn->store, ret, ret_key);
-        if (r < 0)
-                return r;
-        device->generation++;
-        r = device_update(turn->store, device);
-        if (r < 0)
-                return r;
-        return turn_event(turn, EVENT_CREDENTIAL_ISSUED, device->id, ret->identity, "generation %u, asked over %s (%s)",
-                          ret->generation, ret->predecessor, key_state_name(from->credential.state));
+        return r < 0 ? r : grant_finish(turn, from, device, ret, ret_key);
 }
 
 /* The key of this session: the one given before, or a new one. */
@@ -239,16 +139,8 @@ static int find_or_mint(struct turn *turn, const struct identity *from, const st
                         return r;
                 keyring_drop(&keyring, (size_t)(asked - keyring.list));
         }
-        r = make_room_unproven(turn, &device, &keyring);
-        if (r < 0)
-                return r;
-        r = make_room_rows(turn, from, &keyring);
-        if (r < 0)
-                return r;
-        r = mint(turn, from, &device, wish, ret, ret_key);
-        if (r < 0)
-                return r;
-        return schedule_device(turn, &device);
+        r = keyring_make_room(turn, from, &device, &keyring);
+        return r < 0 ? r : mint(turn, from, &device, wish, ret, ret_key);
 }
 
 static void put_grant(const struct identity *from, const struct wish *wish, const struct credential *credential,
@@ -277,7 +169,7 @@ int handle_cred(struct turn *turn, const struct request *request, struct reply *
         struct wish wish = { 0 };
         int r;
 
-        r = check_terms(turn, request->from, problem);
+        r = grant_terms_check(turn, request->from, problem);
         if (r < 0)
                 return r;
         r = wish_read(request, &wish, problem);

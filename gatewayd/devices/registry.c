@@ -12,6 +12,8 @@
 
 #include "gatewayd/devices/lifecycle.h"
 #include "gatewayd/devices/steps.h"
+#include "gatewayd/keys/authority.h"
+#include "store/enrolments.h"
 
 #define WINDOW_MAX_SEC (7 * INT64_C(86400))
 #define WARNING_MAX    256
@@ -86,7 +88,13 @@ static void warn(char *warning, const struct registration *registration, const s
         if (registration->factory_psk.size > key)
                 snprintf(warning, WARNING_MAX, "%s: the factory PSK has %zu bytes; %s holds at most %zu",
                          registration->id, registration->factory_psk.size, device_stack_name(profile->stack), key);
-        else if (strlen(registration->id) > identity)
+        else if (registration->factory_psk.size > 0 && profile->credential == PROFILE_CERTIFICATE &&
+                 !profile->est_over_psk)
+                snprintf(warning, WARNING_MAX,
+                         "%s: profile %s issues certificates and takes no EST over a PSK (est_over_psk): the device "
+                         "cannot enrol with a factory PSK",
+                         registration->id, profile->name);
+        else if (registration->factory_psk.size > 0 && strlen(registration->id) > identity)
                 snprintf(warning, WARNING_MAX, "%s: the id has %zu characters; %s holds identities of at most %zu",
                          registration->id, strlen(registration->id), device_stack_name(profile->stack), identity);
         else if (profile->attestation != ATTESTATION_NONE && registration->attestation_key_size == 0)
@@ -95,6 +103,38 @@ static void warn(char *warning, const struct registration *registration, const s
 }
 
 /* ---- adding and removing ---- */
+
+/* What the device comes with: a factory PSK, or an IDevID that leads to one of the profile's anchors. */
+static int check_bootstrap(struct turn *turn, const struct registration *registration, const struct profile *profile,
+                           struct problem *problem) {
+        char fingerprint[2 * CERTIFICATE_DIGEST_BYTES + 1];
+        struct certificate taken;
+        int r;
+
+        if (registration->factory_psk.size > 0 && registration->has_idevid_fingerprint)
+                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "two bootstrap credentials",
+                                   "%s: a device has a factory PSK or an IDevID, not both", registration->id);
+        if (registration->factory_psk.size > 0) {
+                if (registration->factory_psk.size >= REGISTRY_PSK_MIN && registration->factory_psk.size <= SECRET_MAX)
+                        return 0;
+                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "bad factory PSK",
+                                   "%s: the factory PSK has %zu bytes; %d to %d are allowed", registration->id,
+                                   registration->factory_psk.size, REGISTRY_PSK_MIN, SECRET_MAX);
+        }
+        if (profile->anchor_count == 0)
+                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "no bootstrap credential",
+                                   "%s: without a factory PSK a device needs an IDevID, and profile %s has no "
+                                   "idevid_anchors",
+                                   registration->id, profile->name);
+        if (!registration->has_idevid_fingerprint)
+                return 0;
+        bytes_to_hex(BYTES(registration->idevid_fingerprint, CERTIFICATE_DIGEST_BYTES), fingerprint);
+        r = certificate_get(turn->store, fingerprint, &taken);
+        if (r >= 0)
+                return problem_set(problem, CODE_CONFLICT, EEXIST, "IDevID is taken",
+                                   "%s: this certificate is the one of device %s", registration->id, taken.device);
+        return r == -ENOENT ? 0 : r;
+}
 
 static int check_registration(struct turn *turn, const struct registration *registration,
                               const struct profile **ret_profile, struct problem *problem) {
@@ -110,10 +150,9 @@ static int check_registration(struct turn *turn, const struct registration *regi
                 return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "no such profile",
                                    "%s: profile %s is not in the configuration", registration->id,
                                    registration->profile);
-        if (registration->factory_psk.size < REGISTRY_PSK_MIN || registration->factory_psk.size > SECRET_MAX)
-                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "bad factory PSK",
-                                   "%s: the factory PSK has %zu bytes; %d to %d are allowed", registration->id,
-                                   registration->factory_psk.size, REGISTRY_PSK_MIN, SECRET_MAX);
+        r = check_bootstrap(turn, registration, *ret_profile, problem);
+        if (r < 0)
+                return r;
         if (registration->attestation_key_size > 0) {
                 r = registry_check_attestation_key(
                         BYTES(registration->attestation_key, registration->attestation_key_size), problem);
@@ -130,6 +169,19 @@ static int check_registration(struct turn *turn, const struct registration *regi
                 return problem_set(problem, CODE_CONFLICT, EEXIST, "device id is taken",
                                    "%s is the kid of a key of device %s", registration->id, taken.device);
         return r == -ENOENT ? 0 : r;
+}
+
+/* An IDevID that is known beforehand: a row with its fingerprint alone, until it is shown. */
+static int expect_idevid(struct turn *turn, const struct registration *registration) {
+        struct certificate certificate = {
+                .issuer = GENERATION_FOREIGN,
+                .not_after = INT64_MAX,
+                .revoked = REVOKED_NOT,
+        };
+
+        bytes_to_hex(BYTES(registration->idevid_fingerprint, CERTIFICATE_DIGEST_BYTES), certificate.fingerprint);
+        memcpy(certificate.device, registration->id, sizeof certificate.device);
+        return certificate_insert(turn->store, &certificate, BYTES(NULL, 0));
 }
 
 int registry_add(struct turn *turn, const struct registration *registration, char *warning, struct problem *problem) {
@@ -154,7 +206,13 @@ int registry_add(struct turn *turn, const struct registration *registration, cha
                 return r;
         memcpy(credential.identity, registration->id, sizeof credential.identity);
         memcpy(credential.device, registration->id, sizeof credential.device);
-        r = credential_insert(turn->store, &credential, &registration->factory_psk);
+        if (registration->factory_psk.size == 0)
+                credential.kind = CREDENTIAL_IDEVID;
+        r = credential_insert(turn->store, &credential,
+                              credential.kind == CREDENTIAL_FACTORY ? &registration->factory_psk : NULL);
+        if (r < 0)
+                return r;
+        r = registration->has_idevid_fingerprint ? expect_idevid(turn, registration) : 0;
         if (r < 0)
                 return r;
         r = turn_event(turn, EVENT_DEVICE_REGISTERED, device.id, NULL, "profile %s", device.profile);
@@ -175,6 +233,16 @@ int registry_remove(struct turn *turn, const char *id, struct problem *problem) 
         r = turn_event(turn, EVENT_DEVICE_REMOVED, device.id, NULL, "was %s", standing_name(device.standing));
         if (r < 0)
                 return r;
+        /* Its certificates stay as rows until they have run out: the CRL names them. */
+        r = authority_revoke_device(turn, device.id, REVOKED_CESSATION);
+        if (r < 0)
+                return r;
+        r = certificate_forget_idevid(turn->store, device.id);
+        if (r < 0)
+                return r;
+        r = enrolment_remove_device(turn->store, device.id);
+        if (r < 0)
+                return r;
         turn_effect(turn, EFFECT_EVICT_DEVICE, device.id, NULL);
         return device_remove(turn->store, device.id);
 }
@@ -184,11 +252,13 @@ int registry_remove(struct turn *turn, const char *id, struct problem *problem) 
 static int revoke_credential(struct turn *turn, struct credential *credential, const char *reason) {
         int r;
 
-        if (credential->state == KEY_DEACTIVATED && credential->kind == CREDENTIAL_PSK)
+        if (credential->state == KEY_DEACTIVATED && credential_is_operational(credential->kind))
                 return 0; /* has ended and was wiped */
-        r = credential_wipe(turn->store, credential->identity);
-        if (r < 0)
-                return r;
+        if (!credential_is_certificate(credential->kind)) {
+                r = credential_wipe(turn->store, credential->identity);
+                if (r < 0)
+                        return r;
+        }
         credential->state = KEY_DEACTIVATED;
         credential->session = 0;
         credential->ended = turn->now;
@@ -219,6 +289,12 @@ int registry_revoke(struct turn *turn, const char *id, const char *reason, struc
                 if (r < 0)
                         return r;
         }
+        r = authority_revoke_device(turn, device.id, REVOKED_PRIVILEGE_WITHDRAWN);
+        if (r < 0)
+                return r;
+        r = enrolment_remove_device(turn->store, device.id); /* what waits for the upstream CA */
+        if (r < 0)
+                return r;
         device.window_until_powered = 0;
         device.window_until_wall = 0;
         r = device_update(turn->store, &device);
@@ -283,12 +359,12 @@ static void mark_compromised(const struct keyring *keyring, unix_sec since, bool
 
         for (size_t i = 0; i < keyring->count; i++) {
                 const struct credential *c = &keyring->list[i];
-                bool is_factory = c->kind == CREDENTIAL_FACTORY;
+                bool is_bootstrap = credential_is_bootstrap(c->kind);
                 bool is_traced = false;
 
                 for (size_t j = 0; j < keyring->count; j++)
                         is_traced |= strcmp(keyring->list[j].identity, c->predecessor) == 0;
-                ret[i] = !is_factory && (since == 0 || c->issued.wall <= since || !is_traced);
+                ret[i] = !is_bootstrap && (since == 0 || c->issued.wall <= since || !is_traced);
         }
         while (is_changed) {
                 is_changed = false;
@@ -298,10 +374,16 @@ static void mark_compromised(const struct keyring *keyring, unix_sec since, bool
         }
 }
 
-/* A proven key stays as a way to reach /rats; an unproven one is of no use to the device. */
+/* A proven key stays as a way to reach /rats, whatever the CRL then says of it; an unproven one is of no use to
+ * the device. */
 static int compromise_credential(struct turn *turn, struct credential *credential) {
         int r;
 
+        if (credential->kind == CREDENTIAL_LDEVID) {
+                r = authority_revoke(turn, credential->identity, REVOKED_KEY_COMPROMISE);
+                if (r < 0)
+                        return r;
+        }
         r = turn_event(turn, EVENT_CREDENTIAL_COMPROMISED, credential->device, credential->identity,
                        "was %s, generation %u", key_state_name(credential->state), credential->generation);
         if (r < 0)
@@ -315,13 +397,13 @@ static int compromise_credential(struct turn *turn, struct credential *credentia
         return credential_update(turn->store, credential);
 }
 
-/* The factory key proves nothing beyond what the profile lets a replaced one prove. */
-static int spend_factory(struct turn *turn, struct keyring *keyring) {
-        struct credential *factory = keyring_factory(keyring);
+/* The bootstrap credential proves nothing beyond what the profile lets a replaced one prove. */
+static int spend_bootstrap(struct turn *turn, struct keyring *keyring) {
+        struct credential *bootstrap = keyring_bootstrap(keyring);
 
-        if (!factory || factory->state == KEY_DEACTIVATED)
+        if (!bootstrap || bootstrap->state == KEY_DEACTIVATED)
                 return 0;
-        return step_deactivate(turn, factory, "the device's keys are compromised");
+        return step_deactivate(turn, bootstrap, "the device's keys are compromised");
 }
 
 static int compromise(struct turn *turn, struct device *device, const struct profile *profile, unix_sec since) {
@@ -341,12 +423,13 @@ static int compromise(struct turn *turn, struct device *device, const struct pro
                 if (r < 0)
                         return r;
         }
-        r = spend_factory(turn, &keyring);
+        r = spend_bootstrap(turn, &keyring);
         if (r < 0)
                 return r;
         turn_effect(turn, EFFECT_EVICT_DEVICE, device->id, NULL);
         for (size_t i = 0; i < keyring.count; i++)
-                if (!is_compromised[i] && keyring.list[i].state == KEY_ACTIVE && keyring.list[i].kind == CREDENTIAL_PSK)
+                if (!is_compromised[i] && keyring.list[i].state == KEY_ACTIVE &&
+                    credential_is_operational(keyring.list[i].kind))
                         return 0; /* it has a newer key that was not granted over a compromised one */
         device->is_compromised = true;
         device->compromised = turn->now;

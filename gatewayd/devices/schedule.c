@@ -8,6 +8,7 @@
 
 #include "gatewayd/devices/lifecycle.h"
 #include "gatewayd/devices/steps.h"
+#include "gatewayd/keys/authority.h"
 
 /* A quarantined device is asked for evidence this often: that is its way out. */
 #define QUARANTINE_ATTEST_SEC 3600
@@ -175,15 +176,16 @@ static int look_rotation(struct turn *turn, struct device *device, const struct 
                          struct keyring *keyring, struct due_time *next) {
         /* Every step ends its own condition, so this ends; the bound only guards against a mistake. */
         for (int i = 0; i < 4 * CREDENTIALS_MAX; i++) {
-                const struct rotation_view view = {
-                        .credentials = keyring->list,
-                        .count = keyring->count,
-                        .is_announced = device->due & DUE_ROTATE,
-                        .is_overdue = device->due & DUE_OVERDUE_TOLD,
-                };
-                struct rotation_step step = rotation_next(&view, profile, rotation_spread(device->id), &turn->now);
+                struct rotation_step step;
+                struct rotation_view view;
                 int r;
 
+                r = keyring_view(turn, keyring, &view);
+                if (r < 0)
+                        return r;
+                view.is_announced = device->due & DUE_ROTATE;
+                view.is_overdue = device->due & DUE_OVERDUE_TOLD;
+                step = rotation_next(&view, profile, rotation_spread(device->id), &turn->now);
                 if (step.action == ROTATION_NONE) {
                         due_least(next, &step.next);
                         return stay_restricted(turn, device, profile, &view);
@@ -193,6 +195,29 @@ static int look_rotation(struct turn *turn, struct device *device, const struct 
                         return r;
         }
         return -ELOOP;
+}
+
+/* ---- trust anchors ---- */
+
+/* There is a generation of the CA that the device has not fetched yet. 1, 0, or an error. */
+static int owes_anchors(struct turn *turn, const struct device *device, const struct profile *profile) {
+        int64_t newest;
+
+        if (profile->credential != PROFILE_CERTIFICATE)
+                return 0;
+        newest = authority_newest(turn);
+        return newest < 0 ? (int)newest : device->anchors < newest;
+}
+
+static int look_anchors(struct turn *turn, struct device *device, const struct profile *profile) {
+        int owes = owes_anchors(turn, device, profile);
+
+        if (owes < 0)
+                return owes;
+        device->due &= ~(uint32_t)DUE_ANCHORS;
+        if (owes)
+                device->due |= DUE_ANCHORS;
+        return 0;
 }
 
 /* ---- one device ---- */
@@ -219,6 +244,9 @@ int schedule_device(struct turn *turn, struct device *device) {
         r = look_attestation(turn, device, profile, &keyring, &next);
         if (r < 0)
                 return r;
+        r = look_anchors(turn, device, profile);
+        if (r < 0)
+                return r;
         if ((device->due ^ before.due) & DUE_PUBLIC)
                 turn_effect(turn, EFFECT_NOTIFY_ME, device->id, NULL);
         if (device->due != before.due || device->standing != before.standing) {
@@ -234,7 +262,7 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         struct due_time due;
         struct keyring keyring;
         struct rotation_view view;
-        int r;
+        int owes, r;
 
         *ret = (struct outlook){ INT64_MAX, INT64_MAX, INT64_MAX, 0 };
         if (!profile)
@@ -242,7 +270,12 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         r = keyring_load(turn, device->id, &keyring);
         if (r < 0)
                 return r;
-        view = (struct rotation_view){ .credentials = keyring.list, .count = keyring.count };
+        r = keyring_view(turn, &keyring, &view);
+        if (r < 0)
+                return r;
+        owes = owes_anchors(turn, device, profile);
+        if (owes < 0)
+                return owes;
         ret->attest_in_sec = attest_in(device, profile, &turn->now, &due);
         ret->late_in_sec = rotation_late_in(&view, profile, &turn->now);
         if (keyring_tip(&keyring))
@@ -258,7 +291,8 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         if (ret->rotate_in_sec <= 0 && device->standing != STANDING_QUARANTINED &&
             device->standing != STANDING_NEEDS_VISIT)
                 ret->due |= DUE_ROTATE;
-        ret->due |= device->due & DUE_ANCHORS;
+        if (owes)
+                ret->due |= DUE_ANCHORS;
         return 0;
 }
 

@@ -4,7 +4,10 @@
 
 #include "gatewayd/devices/steps.h"
 
+#include <errno.h>
+
 #include "gatewayd/devices/lifecycle.h"
+#include "gatewayd/keys/authority.h"
 
 int keyring_load(struct turn *turn, const char *device, struct keyring *ret) {
         ssize_t n = credential_list(turn->store, device, ret->list, ELEMENTS(ret->list));
@@ -15,21 +18,37 @@ int keyring_load(struct turn *turn, const char *device, struct keyring *ret) {
 
 struct credential *keyring_tip(struct keyring *keyring) {
         for (size_t i = 0; i < keyring->count; i++)
-                if (keyring->list[i].kind == CREDENTIAL_PSK && keyring->list[i].state == KEY_ACTIVE)
+                if (credential_is_operational(keyring->list[i].kind) && keyring->list[i].state == KEY_ACTIVE)
                         return &keyring->list[i];
         return NULL;
 }
 
 bool keyring_was_operational(const struct keyring *keyring) {
         for (size_t i = 0; i < keyring->count; i++)
-                if (keyring->list[i].kind == CREDENTIAL_PSK && moment_is_set(&keyring->list[i].proven))
+                if (credential_is_operational(keyring->list[i].kind) && moment_is_set(&keyring->list[i].proven))
                         return true;
         return false;
 }
 
-struct credential *keyring_factory(struct keyring *keyring) {
+int keyring_view(struct turn *turn, struct keyring *keyring, struct rotation_view *ret) {
+        const struct credential *tip = keyring_tip(keyring);
+        struct certificate certificate;
+        int r;
+
+        *ret = (struct rotation_view){ .credentials = keyring->list, .count = keyring->count };
+        if (!tip || tip->kind != CREDENTIAL_LDEVID)
+                return 0;
+        r = certificate_get(turn->store, tip->identity, &certificate);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        ret->tip_not_before = certificate.not_before;
+        ret->tip_not_after = certificate.not_after;
+        return 0;
+}
+
+struct credential *keyring_bootstrap(struct keyring *keyring) {
         for (size_t i = 0; i < keyring->count; i++)
-                if (keyring->list[i].kind == CREDENTIAL_FACTORY)
+                if (credential_is_bootstrap(keyring->list[i].kind))
                         return &keyring->list[i];
         return NULL;
 }
@@ -55,17 +74,30 @@ bool keyring_is_ancestor(struct keyring *keyring, const struct credential *crede
         return false;
 }
 
+/* An LDevID that ends is on the CRL, for whoever else on the site takes it. An IDevID is not ours to revoke. */
+static int revoke_certificate(struct turn *turn, const struct credential *credential, enum revocation_reason reason) {
+        int r;
+
+        if (credential->kind != CREDENTIAL_LDEVID)
+                return 0;
+        r = authority_revoke(turn, credential->identity, reason);
+        return r == -ENOENT ? 0 : r; /* ran out and was trimmed */
+}
+
 int step_deactivate(struct turn *turn, struct credential *credential, const char *reason) {
         int r;
 
         credential->state = KEY_DEACTIVATED;
         credential->session = 0;
         credential->ended = turn->now;
-        if (credential->kind != CREDENTIAL_FACTORY) {
+        if (credential->kind == CREDENTIAL_PSK) {
                 r = credential_wipe(turn->store, credential->identity);
                 if (r < 0)
                         return r;
         }
+        r = revoke_certificate(turn, credential, REVOKED_SUPERSEDED);
+        if (r < 0)
+                return r;
         r = credential_update(turn->store, credential);
         if (r < 0)
                 return r;
@@ -76,6 +108,9 @@ int step_deactivate(struct turn *turn, struct credential *credential, const char
 int step_destroy(struct turn *turn, const struct credential *credential, const char *reason) {
         int r;
 
+        r = revoke_certificate(turn, credential, REVOKED_CESSATION);
+        if (r < 0)
+                return r;
         r = credential_remove(turn->store, credential->identity);
         if (r < 0)
                 return r;

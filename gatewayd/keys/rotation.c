@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Rotation of operational keys: what is due, what may end. Pure: a device's credentials and a moment
+/* Rotation of operational keys, PSKs and certificates: what is due, what may end. Pure: a device's credentials and a moment
  * in, one step out. schedule.c carries the steps out.
  *
  * Two ages count (DESIGN.md, Time). What merely asks a device to come (announce) takes whichever clock
@@ -47,7 +47,7 @@ static void await_end(struct due_time *next, const struct moment *then, int64_t 
 
 static const struct credential *find_tip(const struct rotation_view *view) {
         for (size_t i = 0; i < view->count; i++)
-                if (view->credentials[i].kind == CREDENTIAL_PSK && view->credentials[i].state == KEY_ACTIVE)
+                if (credential_is_operational(view->credentials[i].kind) && view->credentials[i].state == KEY_ACTIVE)
                         return &view->credentials[i];
         return NULL;
 }
@@ -67,6 +67,22 @@ int64_t rotation_interval(int64_t interval_sec, const struct profile *profile, d
         int64_t interval = early < (double)interval_sec ? interval_sec - (int64_t)early : 0;
 
         return interval < 1 ? 1 : interval;
+}
+
+/* After how long the newest key is due, this device's share of the jitter aside. */
+static int64_t tip_interval(const struct rotation_view *view, const struct credential *tip,
+                            const struct profile *profile) {
+        /* A certificate's backdating is no part of its life; where the clock that issued the row was behind the
+         * CA's, the certificate's own beginning is the better one. */
+        unix_sec begin = tip->issued.wall > view->tip_not_before ? tip->issued.wall : view->tip_not_before;
+        double life;
+
+        if (tip->kind != CREDENTIAL_LDEVID || view->tip_not_after == INT64_MAX || view->tip_not_after == 0)
+                return profile->rotate_every_sec;
+        if (view->tip_not_after <= begin)
+                return 0;
+        life = (double)(view->tip_not_after - begin) * profile->renew_at;
+        return life < (double)profile->rotate_every_sec ? (int64_t)life : profile->rotate_every_sec;
 }
 
 /* A predecessor, or a compromised key whose device has recovered: may it end now? */
@@ -101,7 +117,7 @@ static enum rotation_action credential_action(const struct rotation_view *view, 
         case KEY_COMPROMISED:
                 return may_end(view, credential, tip, profile, now, next) ? ROTATION_DEACTIVATE : ROTATION_NONE;
         case KEY_DEACTIVATED:
-                if (credential->kind == CREDENTIAL_FACTORY)
+                if (credential_is_bootstrap(credential->kind))
                         return ROTATION_NONE;
                 if (moment_powered_age(now, &credential->ended) >= ENDED_KEEP_SEC)
                         return ROTATION_DESTROY;
@@ -140,7 +156,8 @@ struct rotation_step rotation_next(const struct rotation_view *view, const struc
                         step.action = ROTATION_ANNOUNCE;
                         return step;
                 }
-                await_either(&step.next, &tip->issued, rotation_interval(profile->rotate_every_sec, profile, spread));
+                await_either(&step.next, &tip->issued,
+                             rotation_interval(tip_interval(view, tip, profile), profile, spread));
         }
         return step;
 }
@@ -152,7 +169,7 @@ int64_t rotation_due_in(const struct rotation_view *view, const struct profile *
 
         if (!tip)
                 return INT64_MAX;
-        await_either(&due, &tip->issued, rotation_interval(profile->rotate_every_sec, profile, spread));
+        await_either(&due, &tip->issued, rotation_interval(tip_interval(view, tip, profile), profile, spread));
         return least(due.wall - now->wall, due.powered_sec - now->powered_sec);
 }
 

@@ -22,6 +22,8 @@ struct rotation_view {
         size_t count;
         bool is_announced; /* the due bit is set already */
         bool is_overdue;   /* the standing already shows it */
+        /* The newest active one's certificate: how long it is good for. Both 0: it is a PSK. */
+        unix_sec tip_not_before, tip_not_after;
 };
 
 struct rotation_step {
@@ -30,7 +32,8 @@ struct rotation_step {
         struct due_time next; /* with ROTATION_NONE: when to ask again */
 };
 
-/* Chooses the next step at `now`. Call again after carrying it out, until ROTATION_NONE.
+/* Chooses the next step at `now`. A certificate is due at profile->renew_at of its life, or after rotate_every if
+ * that is sooner: its CA may end before the profile's validity. Call again after carrying it out, until ROTATION_NONE.
  * `spread` 0..1: the device's share of profile->jitter. A credential is never deactivated while its
  * successor is unproven or unconfirmed. NIST SP 800-57 part 1 §7. */
 struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile, double spread,

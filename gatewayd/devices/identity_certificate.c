@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* From a certificate chain to a credential. An LDevID is known by its fingerprint: its row says that it was
+ * issued here, and south has seen the client sign with its key. An IDevID must lead to an anchor of the device's
+ * profile, each time anew, so that an anchor that leaves the configuration is gone at once. */
+
+#include "gatewayd/devices/identity.h"
+
+#include <errno.h>
+
+#include "gatewayd/devices/lifecycle.h"
+#include "gatewayd/devices/proof.h"
+#include "gatewayd/keys/authority.h"
+#include "gatewayd/keys/x509.h"
+
+/* Who comes with a certificate, as far as it is known. */
+struct claimant {
+        STACK_OF(X509) * chain;         /* as sent, leaf first */
+        struct certificate certificate; /* the leaf: its row, or what it says of itself */
+        bool has_row;
+        const struct profile *profile;
+        char id[DEVICE_ID_MAX + 1];
+        struct device device;
+        struct credential credential;
+        bool is_registered; /* false: automatic enrolment lets it in; device and credential are empty */
+        bool is_another;    /* an IDevID other than the one this device has shown, and no reset window is open */
+        uint8_t anchor[32];
+};
+
+static void claimant_free(struct claimant *claimant) {
+        sk_X509_pop_free(claimant->chain, X509_free);
+}
+
+static enum certificate_verdict store_failed(int error, char *reason) {
+        identity_explain(reason, "the store could not be read: %s", strerror(-error));
+        return CERTIFICATE_REFUSED;
+}
+
+/* Certainly past its end: only where the clock is never ahead of true time. */
+static bool has_run_out(unix_sec not_after, const struct moment *now) {
+        return now->wall_trusted && not_after != NOT_AFTER_NEVER && now->wall > not_after;
+}
+
+/* A clock of unknown quality may be far behind: it rejects nobody for coming too early. */
+static bool is_early(unix_sec not_before, const struct moment *now) {
+        return now->quality != CLOCK_UNKNOWN && now->wall < not_before;
+}
+
+/* The device behind a certificate that names it, its profile and its credential. */
+static enum certificate_verdict read_device(struct turn *turn, struct claimant *claimant, const char *identity,
+                                            char *reason) {
+        int r;
+
+        r = device_get(turn->store, bytes_of(claimant->id), &claimant->device);
+        if (r >= 0)
+                r = credential_get(turn->store, bytes_of(identity), &claimant->credential);
+        if (r == -ENOENT || (r >= 0 && strcmp(claimant->credential.device, claimant->id) != 0)) {
+                identity_explain(reason, "certificate of device %s: it has ended", claimant->id);
+                return CERTIFICATE_REVOKED;
+        }
+        if (r < 0)
+                return store_failed(r, reason);
+        claimant->is_registered = true;
+        claimant->profile = identity_check_device(turn, &claimant->device, reason);
+        if (!claimant->profile)
+                return claimant->device.standing == STANDING_REVOKED ? CERTIFICATE_REVOKED : CERTIFICATE_REFUSED;
+        return identity_check_key(&claimant->credential, reason) < 0 ? CERTIFICATE_REVOKED : CERTIFICATE_ACCEPTED;
+}
+
+/* ---- LDevIDs ---- */
+
+/* Taken although it is revoked: a compromised one of a device that can prove itself by evidence, as its PSK
+ * would be. It opens /me and /rats. */
+static bool is_way_to_evidence(const struct device *device, const struct credential *credential,
+                               const struct profile *profile) {
+        return credential->state == KEY_COMPROMISED && lifecycle_can_attest(device, profile);
+}
+
+/* 1: its CA generation is in force; the owner's own CA always is. */
+static bool is_issuer_in_force(struct turn *turn, const struct certificate *certificate) {
+        return certificate->issuer == GENERATION_UPSTREAM || authority_is_in_force(turn, certificate->issuer);
+}
+
+static enum certificate_verdict judge_ldevid(struct turn *turn, struct claimant *claimant, char *reason) {
+        const struct certificate *certificate = &claimant->certificate;
+        enum certificate_verdict verdict;
+
+        memcpy(claimant->id, certificate->device, sizeof claimant->id);
+        verdict = read_device(turn, claimant, certificate->fingerprint, reason);
+        if (verdict != CERTIFICATE_ACCEPTED)
+                return verdict;
+        if (certificate->revoked != REVOKED_NOT &&
+            !is_way_to_evidence(&claimant->device, &claimant->credential, claimant->profile)) {
+                identity_explain(reason, "certificate of device %s is revoked", claimant->id);
+                return CERTIFICATE_REVOKED;
+        }
+        if (!is_issuer_in_force(turn, certificate)) {
+                identity_explain(reason, "certificate of device %s is of a CA generation that has ended (%u)",
+                                 claimant->id, certificate->issuer);
+                return CERTIFICATE_UNKNOWN_CA;
+        }
+        if (is_early(certificate->not_before, &turn->now)) {
+                identity_explain(reason, "certificate of device %s is not valid yet", claimant->id);
+                return CERTIFICATE_EXPIRED;
+        }
+        return CERTIFICATE_ACCEPTED; /* an expired one may renew: lifecycle.c */
+}
+
+/* ---- IDevIDs ---- */
+
+/* Every certificate on the way to the anchor. */
+static enum certificate_verdict check_validity(STACK_OF(X509) * path, const struct moment *now, char *reason) {
+        for (int i = 0; i < sk_X509_num(path); i++) {
+                struct x509_validity validity;
+                char subject[64];
+
+                x509_subject_text(sk_X509_value(path, i), subject, sizeof subject);
+                if (x509_validity_of(sk_X509_value(path, i), &validity) < 0) {
+                        identity_explain(reason, "the validity of %s cannot be read", subject);
+                        return CERTIFICATE_BAD;
+                }
+                if (has_run_out(validity.not_after, now) || is_early(validity.not_before, now)) {
+                        identity_explain(reason, "%s %s", subject,
+                                         has_run_out(validity.not_after, now) ? "has expired" : "is not valid yet");
+                        return CERTIFICATE_EXPIRED;
+                }
+        }
+        return CERTIFICATE_ACCEPTED;
+}
+
+static STACK_OF(X509) * read_anchors(const struct profile *profile) {
+        STACK_OF(X509) *anchors = sk_X509_new_null();
+
+        if (!anchors)
+                oom();
+        for (size_t i = 0; i < profile->anchor_count; i++) {
+                X509 *anchor = x509_read(BYTES(profile->anchors[i].der, profile->anchors[i].size));
+
+                /* config.c has read them all once, so none is missing; the indices must agree. */
+                if (!anchor || sk_X509_push(anchors, anchor) == 0)
+                        oom();
+        }
+        return anchors;
+}
+
+/* Does the chain lead to an anchor of this profile? */
+static enum certificate_verdict verify(struct claimant *claimant, const struct profile *profile,
+                                       const struct moment *now, char *reason) {
+        STACK_OF(X509) *anchors = read_anchors(profile), *path = NULL;
+        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA;
+        struct problem problem = { 0 };
+        size_t anchor = 0;
+
+        if (x509_chain_verify(claimant->chain, anchors, &path, &anchor, &problem) < 0)
+                identity_explain(reason, "IDevID %s, profile %s: %.80s", claimant->id, profile->name, problem.detail);
+        else {
+                memcpy(claimant->anchor, profile->anchors[anchor].digest, sizeof claimant->anchor);
+                verdict = check_validity(path, now, reason);
+        }
+        sk_X509_pop_free(path, X509_free);
+        sk_X509_pop_free(anchors, X509_free);
+        return verdict;
+}
+
+/* One profile's view of an IDevID: is it this profile's? */
+static enum certificate_verdict try_profile(struct turn *turn, const struct profile *profile, struct claimant *claimant,
+                                            char *reason) {
+        X509 *leaf = sk_X509_value(claimant->chain, 0);
+        int r;
+
+        claimant->is_registered = false;
+        r = x509_device_id(leaf, profile->idevid_identity, claimant->id);
+        if (r < 0) {
+                identity_explain(reason, "profile %s finds no device id in the IDevID's %s", profile->name,
+                                 profile->idevid_identity == IDEVID_SAN ? "subjectAltName" : "serialNumber");
+                return CERTIFICATE_BAD;
+        }
+        r = device_get(turn->store, bytes_of(claimant->id), &claimant->device);
+        if (r < 0 && r != -ENOENT)
+                return store_failed(r, reason);
+        claimant->is_registered = r >= 0;
+        if (claimant->is_registered && strcmp(claimant->device.profile, profile->name) != 0) {
+                identity_explain(reason, "device %s is of profile %s, and this IDevID does not lead to its anchors",
+                                 claimant->id, claimant->device.profile);
+                return CERTIFICATE_UNKNOWN_CA;
+        }
+        if (!claimant->is_registered && profile->idevid_enrolment != ENROLMENT_AUTOMATIC) {
+                identity_explain(reason, "device %s is not registered, and profile %s takes only those that are",
+                                 claimant->id, profile->name);
+                return CERTIFICATE_REFUSED;
+        }
+        claimant->profile = profile;
+        return verify(claimant, profile, &turn->now, reason);
+}
+
+/* The profile of a registered device is the one it is registered with; of another, the first in the
+ * configuration that enrols by the anchor alone. What is told of a refusal is the most telling reason. */
+static enum certificate_verdict find_profile(struct turn *turn, struct claimant *claimant, char *reason) {
+        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA, found;
+        struct claimant automatic = { 0 };
+
+        identity_explain(reason, "no profile has anchors for IDevIDs");
+        for (size_t i = 0; i < turn->config->profile_count; i++) {
+                const struct profile *profile = &turn->config->profiles[i];
+                char why_not[160] = "";
+
+                if (profile->anchor_count == 0)
+                        continue;
+                found = try_profile(turn, profile, claimant, why_not);
+                if (found == CERTIFICATE_ACCEPTED && claimant->is_registered)
+                        return found;
+                if (found == CERTIFICATE_ACCEPTED && !automatic.profile)
+                        automatic = *claimant;
+                if (found != CERTIFICATE_ACCEPTED &&
+                    (verdict == CERTIFICATE_UNKNOWN_CA || (claimant->is_registered && found == CERTIFICATE_EXPIRED))) {
+                        verdict = found;
+                        identity_explain(reason, "%s", why_not);
+                }
+        }
+        if (!automatic.profile)
+                return verdict;
+        *claimant = automatic;
+        return CERTIFICATE_ACCEPTED;
+}
+
+/* Is it the IDevID by which the device is known? */
+static enum certificate_verdict check_known(struct turn *turn, struct claimant *claimant, char *reason) {
+        struct certificate known;
+        int r;
+
+        if (claimant->has_row && strcmp(claimant->certificate.device, claimant->id) != 0) {
+                identity_explain(reason, "this IDevID is the one of device %s", claimant->certificate.device);
+                return CERTIFICATE_REFUSED;
+        }
+        r = certificate_idevid(turn->store, claimant->id, &known);
+        if (r == -ENOENT)
+                return CERTIFICATE_ACCEPTED;
+        if (r < 0)
+                return store_failed(r, reason);
+        claimant->is_another = strcmp(known.fingerprint, claimant->certificate.fingerprint) != 0 &&
+                               !lifecycle_window_is_open(&claimant->device, &turn->now);
+        if (claimant->has_row && claimant->certificate.revoked != REVOKED_NOT) {
+                identity_explain(reason, "the IDevID of device %s is revoked", claimant->id);
+                return CERTIFICATE_REVOKED;
+        }
+        return CERTIFICATE_ACCEPTED;
+}
+
+static enum certificate_verdict judge_idevid(struct turn *turn, struct claimant *claimant, char *reason) {
+        enum certificate_verdict verdict;
+        const struct profile *profile;
+
+        verdict = find_profile(turn, claimant, reason);
+        if (verdict != CERTIFICATE_ACCEPTED || !claimant->is_registered)
+                return verdict;
+        profile = claimant->profile;
+        verdict = read_device(turn, claimant, claimant->id, reason);
+        if (verdict != CERTIFICATE_ACCEPTED)
+                return verdict;
+        claimant->profile = profile;
+        if (claimant->credential.kind != CREDENTIAL_IDEVID) {
+                identity_explain(reason, "device %s is registered with a factory PSK", claimant->id);
+                return CERTIFICATE_REFUSED;
+        }
+        return check_known(turn, claimant, reason);
+}
+
+/* ---- both ---- */
+
+/* The leaf's row where there is one, else what the leaf says of itself. */
+static int read_leaf(struct turn *turn, struct bytes chain, struct claimant *ret) {
+        struct certificate row;
+        int r;
+
+        ret->chain = x509_read_chain(chain);
+        if (!ret->chain || sk_X509_num(ret->chain) == 0)
+                return -EBADMSG;
+        ret->certificate.revoked = REVOKED_NOT;
+        r = x509_describe(sk_X509_value(ret->chain, 0), &ret->certificate);
+        if (r < 0)
+                return -EBADMSG;
+        r = certificate_get(turn->store, ret->certificate.fingerprint, &row);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        ret->has_row = true;
+        if (row.serial_size > 0)
+                ret->certificate = row;
+        else
+                memcpy(ret->certificate.device, row.device, sizeof row.device); /* expected, and not seen before */
+        ret->certificate.issuer = row.issuer;
+        return 0;
+}
+
+static enum certificate_verdict judge(struct turn *turn, struct bytes chain, struct claimant *ret, char *reason) {
+        int r;
+
+        *ret = (struct claimant){ 0 };
+        r = read_leaf(turn, chain, ret);
+        if (r == -EBADMSG) {
+                identity_explain(reason, "the client's certificates cannot be read");
+                return CERTIFICATE_BAD;
+        }
+        if (r < 0)
+                return store_failed(r, reason);
+        if (ret->has_row && ret->certificate.issuer != GENERATION_FOREIGN)
+                return judge_ldevid(turn, ret, reason);
+        ret->certificate.issuer = GENERATION_FOREIGN;
+        return judge_idevid(turn, ret, reason);
+}
+
+enum certificate_verdict identity_certificate(struct turn *turn, struct bytes chain, char *reason) {
+        struct claimant claimant;
+        enum certificate_verdict verdict = judge(turn, chain, &claimant, reason);
+
+        /* Another IDevID than before is let through: only the completed handshake shows that somebody really
+         * holds it, and that is worth an alarm. It then opens nothing. */
+        claimant_free(&claimant);
+        return verdict;
+}
+
+static int register_automatically(struct turn *turn, struct claimant *claimant) {
+        struct registration registration = { 0 };
+        struct problem problem;
+        int r;
+
+        memcpy(registration.id, claimant->id, sizeof registration.id);
+        snprintf(registration.profile, sizeof registration.profile, "%s", claimant->profile->name);
+        r = registry_add(turn, &registration, NULL, &problem);
+        if (r < 0)
+                return r;
+        r = device_get(turn->store, bytes_of(claimant->id), &claimant->device);
+        return r < 0 ? r : credential_get(turn->store, bytes_of(claimant->id), &claimant->credential);
+}
+
+/* The first IDevID that a device has proven, or the next one inside a technician's window, is its IDevID. */
+static int remember(struct turn *turn, struct claimant *claimant) {
+        _cleanup_(buffer_free) struct buffer der = { 0 };
+        struct certificate known;
+        int r;
+
+        r = certificate_idevid(turn->store, claimant->id, &known);
+        if (r >= 0) {
+                if (known.serial_size > 0 && strcmp(known.fingerprint, claimant->certificate.fingerprint) == 0)
+                        return 0;
+                r = certificate_forget_idevid(turn->store, claimant->id);
+                if (r >= 0 && strcmp(known.fingerprint, claimant->certificate.fingerprint) != 0)
+                        r = turn_event(turn, EVENT_IDEVID_CHANGED, claimant->id, NULL,
+                                       "sha256:%s is taken in its place: the reset window is open",
+                                       claimant->certificate.fingerprint);
+        }
+        if (r < 0 && r != -ENOENT)
+                return r;
+        memcpy(claimant->certificate.device, claimant->id, sizeof claimant->certificate.device);
+        r = x509_write(sk_X509_value(claimant->chain, 0), &der);
+        return r < 0 ? r : certificate_insert(turn->store, &claimant->certificate, buffer_bytes(&der));
+}
+
+static int take(struct turn *turn, struct claimant *claimant, bool begun_before_proof, struct identity *ret) {
+        int r = 0;
+
+        if (!claimant->is_registered)
+                r = register_automatically(turn, claimant);
+        if (r >= 0 && claimant->credential.kind == CREDENTIAL_IDEVID)
+                r = remember(turn, claimant);
+        if (r < 0)
+                return r;
+        ret->device = claimant->device;
+        ret->credential = claimant->credential;
+        ret->profile = claimant->profile;
+        ret->certificate = claimant->certificate;
+        memcpy(ret->anchor, claimant->anchor, sizeof ret->anchor);
+        ret->is_expired = has_run_out(claimant->certificate.not_after, &turn->now);
+        ret->has_forward_secrecy = true; /* every certificate suite that south offers has ECDHE */
+        return identity_take(turn, begun_before_proof, ret);
+}
+
+/* Somebody holds the key of a genuine IDevID that names this device and is not its own: a swapped board, or a
+ * manufacturer that issued a name twice. Told as conflicts are; it opens nothing. */
+static int tell_another(struct turn *turn, struct claimant *claimant) {
+        struct credential *credential = &claimant->credential;
+        int r;
+
+        if (!proof_is_worth_telling(credential, &claimant->device.registered, &turn->now))
+                return 0;
+        r = turn_event(turn, EVENT_IDEVID_CHANGED, claimant->id, NULL, "the new one is sha256:%s",
+                       claimant->certificate.fingerprint);
+        if (r < 0)
+                return r;
+        credential->last_used = turn->now;
+        return credential_update(turn->store, credential);
+}
+
+int identity_certificate_connected(struct turn *turn, struct bytes chain, bool begun_before_proof,
+                                   struct identity *ret) {
+        size_t mark = turn_mark(turn);
+        struct claimant claimant;
+        int r;
+
+        if (judge(turn, chain, &claimant, NULL) != CERTIFICATE_ACCEPTED) {
+                claimant_free(&claimant);
+                return -EACCES;
+        }
+        r = store_savepoint(turn->store);
+        if (r >= 0) {
+                if (claimant.is_another)
+                        r = tell_another(turn, &claimant);
+                else
+                        r = take(turn, &claimant, begun_before_proof, ret);
+                if (r >= 0)
+                        r = store_savepoint_release(turn->store);
+                else {
+                        turn_rewind(turn, mark);
+                        (void)store_savepoint_rollback(turn->store); /* its failure shows at the commit */
+                }
+        }
+        claimant_free(&claimant);
+        return r >= 0 && claimant.is_another ? -EACCES : r;
+}
+
+struct moment identity_certificate_superseded(struct turn *turn, struct bytes chain) {
+        struct claimant claimant = { 0 };
+        struct moment superseded = MOMENT_NONE;
+        struct credential credential;
+        const char *identity;
+
+        if (read_leaf(turn, chain, &claimant) >= 0 && claimant.has_row) {
+                identity = claimant.certificate.issuer == GENERATION_FOREIGN ? claimant.certificate.device
+                                                                             : claimant.certificate.fingerprint;
+                if (credential_get(turn->store, bytes_of(identity), &credential) >= 0)
+                        superseded = credential.superseded;
+        }
+        claimant_free(&claimant);
+        return superseded;
+}
+
+/* ---- every request ---- */
+
+static bool has_anchor(const struct profile *profile, const uint8_t digest[32]) {
+        for (size_t i = 0; i < profile->anchor_count; i++)
+                if (memcmp(profile->anchors[i].digest, digest, sizeof profile->anchors[i].digest) == 0)
+                        return true;
+        return false;
+}
+
+int identity_certificate_refresh(struct turn *turn, struct identity *identity) {
+        struct certificate *certificate = &identity->certificate;
+        bool is_certificate = credential_is_certificate(identity->credential.kind);
+        char fingerprint[sizeof certificate->fingerprint];
+        int r;
+
+        if (is_certificate != (certificate->fingerprint[0] != '\0'))
+                return -EACCES; /* the device was registered anew, with a credential of the other sort */
+        if (!is_certificate)
+                return 0;
+        memcpy(fingerprint, certificate->fingerprint, sizeof fingerprint);
+        r = certificate_get(turn->store, fingerprint, certificate);
+        if (r < 0)
+                return r == -ENOENT ? -EACCES : r;
+        if (strcmp(certificate->device, identity->device.id) != 0)
+                return -EACCES;
+        identity->is_expired = has_run_out(certificate->not_after, &turn->now);
+        if (identity->credential.kind == CREDENTIAL_IDEVID) {
+                bool is_taken = certificate->revoked == REVOKED_NOT && !identity->is_expired &&
+                                has_anchor(identity->profile, identity->anchor);
+
+                return is_taken ? 0 : -EACCES;
+        }
+        if (certificate->revoked != REVOKED_NOT &&
+            !is_way_to_evidence(&identity->device, &identity->credential, identity->profile))
+                return -EACCES;
+        return is_issuer_in_force(turn, certificate) ? 0 : -EACCES;
+}
