@@ -47,6 +47,7 @@ static bool is_noisy(enum event_kind kind) {
         case EVENT_REQUEST_REFUSED:
         case EVENT_FACTORY_KEY_USED:
         case EVENT_EVIDENCE_REFUSED:
+        case EVENT_ENROLMENT_REFUSED:
         case EVENT_BACKLOG_FULL:
         case EVENT_STORE_DEGRADED:
                 return true;

@@ -10,8 +10,13 @@
 #include "gatewayd/cbor.h"
 #include "gatewayd/devices/devices.h"
 
+/* EST has two roots, /est and /.well-known/est, and takes a label, the name of a profile, between root and
+ * function (RFC 9148 §4.1): four paths for what the table has as one. */
+#define EST_ROOT            "est/"
+#define EST_ROOT_WELL_KNOWN ".well-known/est/"
+
 struct exchange_entry {
-        const char *path;
+        const char *path; /* what begins with EST_ROOT stands for all four */
         uint8_t method;
         enum resource resource;
         exchange_handler handle;
@@ -21,26 +26,78 @@ struct exchange_entry {
 /* A table is read by its columns. */
 /* clang-format off */
 static const struct exchange_entry table[] = {
-        { ".well-known/core", CODE_GET,  RESOURCE_CORE, handle_core_links, "ct=40" },
-        { "cred",             CODE_POST, RESOURCE_CRED, handle_cred,       "rt=\"gatewayd.cred\";ct=\"601 101 0\"" },
-        { "me",               CODE_GET,  RESOURCE_ME,   handle_me,         "rt=\"gatewayd.me\";ct=60;obs" },
-        { "rats/nonce",       CODE_POST, RESOURCE_RATS, handle_nonce,      "rt=\"gatewayd.rats.nonce\";ct=\"60 42\"" },
-        { "rats/evidence",    CODE_POST, RESOURCE_RATS, handle_evidence,   "rt=\"gatewayd.rats.evidence\";ct=60" },
-        { "rats/result",      CODE_GET,  RESOURCE_RATS, handle_result,     "rt=\"gatewayd.rats.result\";ct=60;obs" },
-        { "time",             CODE_GET,  RESOURCE_TIME, handle_time,       "rt=\"gatewayd.time\";ct=60" },
+        { ".well-known/core", CODE_GET,  RESOURCE_CORE,      handle_core_links, "ct=40" },
+        { "cred",             CODE_POST, RESOURCE_CRED,      handle_cred,       "rt=\"gatewayd.cred\";ct=\"601 101 0\"" },
+        { "crl",              CODE_GET,  RESOURCE_CRL,       handle_crl,        "rt=\"gatewayd.crl\";ct=42" },
+        { "est/crts",         CODE_GET,  RESOURCE_EST_CRTS,  handle_est_crts,   "rt=\"ace.est.crts\";ct=\"281 287\"" },
+        { "est/sen",          CODE_POST, RESOURCE_EST_ENROL, handle_est_sen,    "rt=\"ace.est.sen\";ct=\"281 287\"" },
+        { "est/sren",         CODE_POST, RESOURCE_EST_RENEW, handle_est_sren,   "rt=\"ace.est.sren\";ct=\"281 287\"" },
+        { "est/att",          CODE_GET,  RESOURCE_EST_ATT,   handle_est_att,    "rt=\"ace.est.att\";ct=285" },
+        { "est/skg",          CODE_POST, RESOURCE_EST_ENROL, handle_est_skg,    "rt=\"ace.est.skg\";ct=62" },
+        { "est/skc",          CODE_POST, RESOURCE_EST_ENROL, handle_est_skc,    "rt=\"ace.est.skc\";ct=62" },
+        { "me",               CODE_GET,  RESOURCE_ME,        handle_me,         "rt=\"gatewayd.me\";ct=60;obs" },
+        { "rats/nonce",       CODE_POST, RESOURCE_RATS,      handle_nonce,      "rt=\"gatewayd.rats.nonce\";ct=\"60 42\"" },
+        { "rats/evidence",    CODE_POST, RESOURCE_RATS,      handle_evidence,   "rt=\"gatewayd.rats.evidence\";ct=60" },
+        { "rats/result",      CODE_GET,  RESOURCE_RATS,      handle_result,     "rt=\"gatewayd.rats.result\";ct=60;obs" },
+        { "time",             CODE_GET,  RESOURCE_TIME,      handle_time,       "rt=\"gatewayd.time\";ct=60" },
 };
 /* clang-format on */
 
+static bool take_prefix(struct bytes *path, struct bytes prefix) {
+        if (path->size < prefix.size || memcmp(path->data, prefix.data, prefix.size) != 0)
+                return false;
+        *path = BYTES(path->data + prefix.size, path->size - prefix.size);
+        return true;
+}
+
+/* A path as the table writes it, and the label that was in it. */
+struct place {
+        struct bytes path;  /* of an EST resource: behind the root */
+        struct bytes label; /* data NULL: none */
+        bool is_est;
+};
+
+static struct place place_of(struct bytes path) {
+        struct place place = { .path = path };
+        const uint8_t *slash;
+
+        if (!take_prefix(&place.path, TEXT(EST_ROOT)) && !take_prefix(&place.path, TEXT(EST_ROOT_WELL_KNOWN)))
+                return place;
+        place.is_est = true;
+        slash = place.path.size > 0 ? memchr(place.path.data, '/', place.path.size) : NULL;
+        if (slash) {
+                place.label = BYTES(place.path.data, (size_t)(slash - place.path.data));
+                place.path = BYTES(slash + 1, place.path.size - place.label.size - 1);
+        }
+        return place;
+}
+
+static bool entry_is_at(const struct exchange_entry *entry, const struct place *place) {
+        struct bytes path = bytes_of(entry->path);
+
+        return take_prefix(&path, TEXT(EST_ROOT)) == place->is_est && bytes_equal(path, place->path);
+}
+
+/* A label says which profile the client believes to have: another one than the device's is not there for it. */
+static int check_label(const struct place *place, const struct identity *from, struct problem *problem) {
+        if (!place->label.data || bytes_equal(place->label, bytes_of(from->device.profile)))
+                return 0;
+        return problem_set(problem, CODE_NOT_FOUND, ENOENT, "not found",
+                           "the label in this path is not the profile of this device, which is %s; leave it out",
+                           from->device.profile);
+}
+
 static int find_entry(const struct request *request, const struct exchange_entry **ret, struct problem *problem) {
+        const struct place place = place_of(request->path);
         bool is_path_known = false;
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {
-                if (!bytes_equal(request->path, bytes_of(table[i].path)))
+                if (!entry_is_at(&table[i], &place))
                         continue;
                 is_path_known = true;
                 if (table[i].method == request->method) {
                         *ret = &table[i];
-                        return 0;
+                        return check_label(&place, request->from, problem);
                 }
         }
         if (is_path_known)
@@ -50,20 +107,9 @@ static int find_entry(const struct request *request, const struct exchange_entry
                            "there is no such resource; /.well-known/core lists what there is");
 }
 
-/* The first operational key was confirmed and its grace is over: the factory key has had its time. */
-static bool factory_is_spent(const struct credential *credential) {
-        return credential->kind == CREDENTIAL_FACTORY && credential->state != KEY_ACTIVE &&
-               credential->state != KEY_RETIRING;
-}
-
 int exchange_authorise(struct turn *turn, const struct request *request, const struct exchange_entry **ret,
                        struct problem *problem) {
-        struct lifecycle_view view = {
-                .device = &request->from->device,
-                .credential = &request->from->credential,
-                .profile = request->from->profile,
-                .factory_spent = factory_is_spent(&request->from->credential),
-        };
+        const struct lifecycle_view view = lifecycle_view_of(request->from);
         int r;
 
         r = find_entry(request, ret, problem);

@@ -53,6 +53,58 @@ static bool is_chatter(enum event_kind kind) {
         }
 }
 
+/* What a registered device can cause as often as it likes, while an auditor must see who tried what: rows up to
+ * a number in an hour, and none for a reason that has one; after that the journal counts. */
+#define REFUSALS_PERIOD_SEC 3600
+#define REFUSALS_MAX        4
+#define REFUSALS_LOOK_BACK  32
+
+struct refusals {
+        const struct event *event;
+        int64_t since; /* powered-on seconds */
+        unsigned count;
+        bool is_same_there;
+};
+
+static int count_refusal(void *userdata, const struct audit_row *row) {
+        struct refusals *refusals = userdata;
+
+        if (row->kind != refusals->event->kind || row->at.powered_sec <= refusals->since)
+                return 0;
+        refusals->count++;
+        refusals->is_same_there |= strcmp(row->reason, refusals->event->reason) == 0;
+        return 0;
+}
+
+/* 1: this refusal needs no row. */
+static int is_refused_often(struct turn *turn, struct event *event) {
+        struct refusals refusals = { .event = event, .since = turn->now.powered_sec - REFUSALS_PERIOD_SEC };
+        int r;
+
+        if (event->kind != EVENT_ENROLMENT_REFUSED || !event->device[0])
+                return 0;
+        r = audit_last(turn->store, event->device, REFUSALS_LOOK_BACK, count_refusal, &refusals);
+        if (r < 0)
+                return r;
+        if (refusals.is_same_there)
+                return 1;
+        if (refusals.count < REFUSALS_MAX)
+                return 0;
+        /* Ever new reasons would make ever new lines. */
+        copy_text(event->reason, sizeof event->reason, "again and again, for ever other reasons");
+        return 1;
+}
+
+static int append(struct turn *turn, struct event *event) {
+        struct device row;
+        int r;
+
+        if (event->device[0] && device_get(turn->store, bytes_of(event->device), &row) >= 0)
+                copy_text(event->profile, sizeof event->profile, row.profile);
+        r = is_refused_often(turn, event);
+        return r == 0 ? audit_append(turn->store, &turn->now, event, turn->actor) : r;
+}
+
 int turn_event(struct turn *turn, enum event_kind kind, const char *device, const char *kid, const char *reason_format,
                ...) {
         struct event event = { .kind = kind, .count = 1 };
@@ -67,12 +119,8 @@ int turn_event(struct turn *turn, enum event_kind kind, const char *device, cons
                 va_end(arguments);
         }
         if (!is_chatter(kind)) {
-                struct device row;
-                int r;
+                int r = append(turn, &event);
 
-                if (device && device_get(turn->store, bytes_of(device), &row) >= 0)
-                        copy_text(event.profile, sizeof event.profile, row.profile);
-                r = audit_append(turn->store, &turn->now, &event, turn->actor);
                 if (r < 0)
                         return r;
         }

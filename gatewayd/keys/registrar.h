@@ -12,7 +12,9 @@
 /* What has become of this CSR upstream. 1: issued, *ret_der is the certificate and *ret describes it (its row is in
  * the store). 0: it waits; `reply` says 5.03 with Max-Age (the waiting row is kept, so it is no error). Negative:
  * refused, with the problem (RFC 8075 mapping; DESIGN: upstream's 401 is our trouble, 5.02). A change of the CSR
- * with the same key (tls-unique linking) is the same enrolment. */
+ * with the same key (tls-unique linking) is the same enrolment. REGISTRAR_LOCAL: the profile says `local`, the uplink
+ * is down and the enrolment has waited: the caller issues from this gateway's CA. */
+#define REGISTRAR_LOCAL 2
 int registrar_ask(struct turn *turn, const struct identity *from, const struct csr *csr, struct bytes csr_der,
                   bool is_renewal, struct certificate *ret, struct buffer *ret_der, struct reply *reply,
                   struct problem *problem);
