@@ -55,7 +55,7 @@ X509 *x509_device_make(const struct x509_signer *signer, const struct csr *csr, 
 X509 *x509_read(struct bytes der);
 /* Reads concatenated DER certificates, leaf first, at most CHAIN_MAX. -EBADMSG. */
 #define CHAIN_MAX 8
-STACK_OF(X509) *x509_read_chain(struct bytes der);
+STACK_OF(X509) * x509_read_chain(struct bytes der);
 int x509_write(X509 *certificate, struct buffer *to);
 /* What a store row says of it (fingerprint, serial, validity, key, SKI); device, issuer and csr are left alone. */
 int x509_describe(X509 *certificate, struct certificate *ret);
@@ -76,12 +76,12 @@ X509_NAME *x509_name_parse(const char *text);
  * extendedKeyUsage clientAuth or any, where it has these extensions; 802.1AR §8). Never looks at the clock:
  * validity is the caller's (x509_validity_of() of each in *ret_path, leaf first, caller frees).
  * 0 and the index of the anchor, or -EKEYREJECTED with a reason. An anchor may be an intermediate. */
-int x509_chain_verify(STACK_OF(X509) *chain, STACK_OF(X509) *anchors, STACK_OF(X509) **ret_path, size_t *ret_anchor,
+int x509_chain_verify(STACK_OF(X509) * chain, STACK_OF(X509) * anchors, STACK_OF(X509) * *ret_path, size_t *ret_anchor,
                       struct problem *problem);
 
 /* certs-only CMS SignedData (RFC 5652 §5; RFC 7030 §4.1.3), DER. */
-int x509_pkcs7_write(STACK_OF(X509) *certificates, struct buffer *to);
-STACK_OF(X509) *x509_pkcs7_read(struct bytes der);
+int x509_pkcs7_write(STACK_OF(X509) * certificates, struct buffer *to);
+STACK_OF(X509) * x509_pkcs7_read(struct bytes der);
 
 /* A v2 CRL (RFC 5280 §5): AKI and cRLNumber. `entries` by x509_crl_add(). */
 struct x509_crl;
