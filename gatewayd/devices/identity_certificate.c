@@ -267,6 +267,13 @@ static enum certificate_verdict judge_idevid(struct turn *turn, struct claimant 
 
 /* ---- both ---- */
 
+/* A row that a registration left for an IDevID known by its fingerprint alone has no key yet. */
+static bool is_shown(const struct certificate *row) {
+        static const uint8_t none[CERTIFICATE_DIGEST_BYTES];
+
+        return memcmp(row->public_key, none, sizeof none) != 0;
+}
+
 /* The leaf's row where there is one, else what the leaf says of itself. */
 static int read_leaf(struct turn *turn, struct bytes chain, struct claimant *ret) {
         struct certificate row;
@@ -285,10 +292,10 @@ static int read_leaf(struct turn *turn, struct bytes chain, struct claimant *ret
         if (r < 0)
                 return r;
         ret->has_row = true;
-        if (row.serial_size > 0)
+        if (is_shown(&row))
                 ret->certificate = row;
         else
-                memcpy(ret->certificate.device, row.device, sizeof row.device); /* expected, and not seen before */
+                memcpy(ret->certificate.device, row.device, sizeof row.device);
         ret->certificate.issuer = row.issuer;
         return 0;
 }
@@ -342,7 +349,7 @@ static int remember(struct turn *turn, struct claimant *claimant) {
 
         r = certificate_idevid(turn->store, claimant->id, &known);
         if (r >= 0) {
-                if (known.serial_size > 0 && strcmp(known.fingerprint, claimant->certificate.fingerprint) == 0)
+                if (is_shown(&known) && strcmp(known.fingerprint, claimant->certificate.fingerprint) == 0)
                         return 0;
                 r = certificate_forget_idevid(turn->store, claimant->id);
                 if (r >= 0 && strcmp(known.fingerprint, claimant->certificate.fingerprint) != 0)

@@ -171,17 +171,20 @@ static int check_registration(struct turn *turn, const struct registration *regi
         return r == -ENOENT ? 0 : r;
 }
 
-/* An IDevID that is known beforehand: a row with its fingerprint alone, until it is shown. */
+/* An IDevID that is known beforehand by its fingerprint alone: a row without a key, and ASN.1's NULL for the DER,
+ * until it is shown (identity_certificate.c). */
 static int expect_idevid(struct turn *turn, const struct registration *registration) {
+        static const uint8_t null[] = { 0x05, 0x00 };
         struct certificate certificate = {
                 .issuer = GENERATION_FOREIGN,
+                .serial_size = 1,
                 .not_after = INT64_MAX,
                 .revoked = REVOKED_NOT,
         };
 
         bytes_to_hex(BYTES(registration->idevid_fingerprint, CERTIFICATE_DIGEST_BYTES), certificate.fingerprint);
         memcpy(certificate.device, registration->id, sizeof certificate.device);
-        return certificate_insert(turn->store, &certificate, BYTES(NULL, 0));
+        return certificate_insert(turn->store, &certificate, BYTES(null, sizeof null));
 }
 
 int registry_add(struct turn *turn, const struct registration *registration, char *warning, struct problem *problem) {
@@ -235,12 +238,6 @@ int registry_remove(struct turn *turn, const char *id, struct problem *problem) 
                 return r;
         /* Its certificates stay as rows until they have run out: the CRL names them. */
         r = authority_revoke_device(turn, device.id, REVOKED_CESSATION);
-        if (r < 0)
-                return r;
-        r = certificate_forget_idevid(turn->store, device.id);
-        if (r < 0)
-                return r;
-        r = enrolment_remove_device(turn->store, device.id);
         if (r < 0)
                 return r;
         turn_effect(turn, EFFECT_EVICT_DEVICE, device.id, NULL);
