@@ -75,14 +75,14 @@ struct profile {
         size_t anchor_count;
         enum idevid_identity idevid_identity;   /* where in the IDevID the device id stands */
         enum idevid_enrolment idevid_enrolment; /* "listed": registered before; "automatic": by the anchor alone */
-        int64_t validity_sec; /* of an LDevID; default 90 d */
-        double renew_at;      /* share of a certificate's life after which it is due; default 0.66. With
+        int64_t validity_sec;                   /* of an LDevID; default 90 d */
+        double renew_at;    /* share of a certificate's life after which it is due; default 0.66. With
                                  PROFILE_CERTIFICATE rotate_every_sec = validity × renew_at */
-        enum rekey rekey;     /* whether sren (and sen after the first) must bring a new key */
-        unsigned key_types;   /* of CSRs; default P-256, P-384, Ed25519 */
-        unsigned rsa_bits;    /* least; default 2048 */
-        bool server_keygen;   /* skg and skc */
-        bool est_over_psk;    /* LwM2M security mode 4 */
+        enum rekey rekey;   /* whether sren (and sen after the first) must bring a new key */
+        unsigned key_types; /* of CSRs; default P-256, P-384, Ed25519 */
+        unsigned rsa_bits;  /* least; default 2048 */
+        bool server_keygen; /* skg and skc */
+        bool est_over_psk;  /* LwM2M security mode 4 */
         enum tls_unique_demand tls_unique;
         enum profile_ca ca;
         enum upstream_offline upstream_offline;
@@ -90,9 +90,9 @@ struct profile {
 
 /* The site's issuing CA; group `ca`. */
 struct ca_config {
-        char subject[CONFIG_TEXT_MAX];       /* default "CN=gatewayd CA <gateway id>" */
-        enum ca_key_type key_type;           /* of keys made here; default P-256 */
-        char providers[4][32];               /* OpenSSL providers to load besides default: "tpm2", … */
+        char subject[CONFIG_TEXT_MAX]; /* default "CN=gatewayd CA <gateway id>" */
+        enum ca_key_type key_type;     /* of keys made here; default P-256 */
+        char providers[4][32];         /* OpenSSL providers to load besides default: "tpm2", … */
         size_t provider_count;
         char pkcs11_module[CONFIG_TEXT_MAX]; /* path of the token's module, for pkcs11: URIs */
         char paths[8][CONFIG_TEXT_MAX];      /* what providers and modules must reach behind the wall */
@@ -115,7 +115,7 @@ struct north_config {
         int64_t retry_min_sec, retry_max_sec; /* 1 s and 5 min */
         size_t batch_records;                 /* per POST; default 64 */
         int64_t timeout_sec;                  /* of one POST; default 30 */
-        char est_url[CONFIG_TEXT_MAX]; /* "https://host/.well-known/est[/label]" of the owner's EST server; empty: none */
+        char est_url[CONFIG_TEXT_MAX]; /* "https://host/.well-known/est[/label]", the owner's EST server; empty: none */
         bool est_renews_ca;            /* the gateway's sub-CA is renewed there too */
 };
 

@@ -43,6 +43,16 @@ struct place north_place(const struct loader *loader, const char *key) {
         return is_set(place) ? place : top_place(loader, "north");
 }
 
+struct place ca_place(const struct loader *loader, const char *key) {
+        struct place place = loader->ca[key_index(&ca_keys, key)];
+
+        return is_set(place) ? place : top_place(loader, "ca");
+}
+
+bool ca_is_sound(const struct loader *loader, const char *key) {
+        return !loader->ca[key_index(&ca_keys, key)].is_bad;
+}
+
 /* The most that a stack holds as built by default: bytes of a PSK. */
 static size_t stack_psk_max(enum device_stack stack) {
         switch (stack) {
@@ -57,26 +67,23 @@ static size_t stack_psk_max(enum device_stack stack) {
         return 64;
 }
 
-/* Whether none of these keys (ends with NULL) was reported already: only then do they say anything
- * together. */
-static bool is_sound(const struct loader *loader, size_t profile, const char *const *keys) {
+bool profile_is_sound(const struct loader *loader, size_t profile, const char *const *keys) {
         for (; *keys; keys++)
                 if (loader->profiles[profile].keys[key_index(&profile_keys, *keys)].is_bad)
                         return false;
         return true;
 }
 
-#define SOUND(...) is_sound(loader, i, (const char *const[]){ __VA_ARGS__, NULL })
-
-static bool is_north_sound(const struct loader *loader, const char *key) {
+bool north_is_sound(const struct loader *loader, const char *key) {
         return !loader->north[key_index(&north_keys, key)].is_bad;
 }
 
-static void derive_profile(const struct loader *loader, size_t i) {
+static void derive_profile(struct loader *loader, size_t i) {
         struct profile *p = &loader->config->profiles[i];
         bool attests = p->attestation != ATTESTATION_NONE;
 
-        if (!profile_has(loader, i, "rotate_every"))
+        derive_certificates(loader, i);
+        if (p->credential == PROFILE_PSK && !profile_has(loader, i, "rotate_every"))
                 p->rotate_every_sec = 30 * DAY;
         if (!profile_has(loader, i, "jitter"))
                 p->jitter = 0.1;
@@ -84,6 +91,9 @@ static void derive_profile(const struct loader *loader, size_t i) {
                 p->grace_sec = p->rotate_every_sec < 14 * DAY ? p->rotate_every_sec / 2 : 7 * DAY;
         if (!profile_has(loader, i, "max_age"))
                 p->max_age_sec = 3 * p->rotate_every_sec + p->grace_sec;
+        if (!profile_has(loader, i, "max_age") && p->credential == PROFILE_CERTIFICATE &&
+            p->max_age_sec < p->validity_sec + p->grace_sec)
+                p->max_age_sec = p->validity_sec + p->grace_sec; /* with an early renew_at */
         if (!profile_has(loader, i, "on_overdue"))
                 p->on_overdue = OVERDUE_RESTRICT;
         if (!profile_has(loader, i, "on_factory_key"))
@@ -108,6 +118,7 @@ static void derive_profile(const struct loader *loader, size_t i) {
 }
 
 void loader_derive(struct loader *loader) {
+        derive_ca(loader);
         for (size_t i = 0; i < loader->config->profile_count; i++)
                 derive_profile(loader, i);
 }
@@ -115,32 +126,37 @@ void loader_derive(struct loader *loader) {
 static void check_schedule(struct loader *loader, size_t i) {
         const struct profile *p = &loader->config->profiles[i];
         int64_t limit = loader->config->class_limit_sec[p->sensitivity][p->criticality];
+        bool is_certificate = p->credential == PROFILE_CERTIFICATE;
+        const char *interval = is_certificate ? "validity x renew_at" : "rotate_every";
+        struct place place = profile_place(loader, i, is_certificate ? "validity" : "rotate_every");
         char rotate[64], grace[64], other[64];
 
         timespan_format(p->rotate_every_sec, rotate);
         timespan_format(p->grace_sec, grace);
-        if (p->rotate_every_sec > limit && SOUND("rotate_every", "sensitivity", "criticality") &&
+        if (p->rotate_every_sec > limit &&
+            SOUND("rotate_every", "validity", "renew_at", "sensitivity", "criticality") &&
             !loader->classes[p->sensitivity].is_bad) {
                 timespan_format(limit, other);
-                loader_problem(loader, profile_place(loader, i, "rotate_every"),
-                               "profile \"%s\": rotate_every is %s; its class (sensitivity %s, criticality %s) "
+                loader_problem(loader, place,
+                               "profile \"%s\": %s is %s; its class (sensitivity %s, criticality %s) "
                                "allows at most %s (table classes)",
-                               p->name, rotate, level_name(p->sensitivity), level_name(p->criticality), other);
+                               p->name, interval, rotate, level_name(p->sensitivity), level_name(p->criticality),
+                               other);
         }
-        if (!SOUND("rotate_every", "grace", "max_age"))
+        if (!SOUND("rotate_every", "validity", "renew_at", "grace", "max_age"))
                 return;
         if (p->rotate_every_sec + p->grace_sec >= p->max_age_sec) {
                 timespan_format(p->max_age_sec, other);
                 loader_problem(loader, profile_place(loader, i, "max_age"),
-                               "profile \"%s\": max_age is %s; it must be more than rotate_every + grace (%s + %s), "
+                               "profile \"%s\": max_age is %s; it must be more than %s + grace (%s + %s), "
                                "or a device that is on time would be overdue",
-                               p->name, other, rotate, grace);
+                               p->name, other, interval, rotate, grace);
         }
         if (p->rotate_every_sec < HOUR)
-                loader_warning(loader, profile_place(loader, i, "rotate_every"),
-                               "profile \"%s\": rotate_every is %s, a schedule for tests: each rotation costs the "
+                loader_warning(loader, place,
+                               "profile \"%s\": %s is %s, a schedule for tests: each rotation costs the "
                                "device a handshake and a write to its flash; 1h or more is advised",
-                               p->name, rotate);
+                               p->name, interval, rotate);
         else if (p->grace_sec < HOUR)
                 loader_warning(loader, profile_place(loader, i, "grace"),
                                "profile \"%s\": grace is %s; a device that lost its new key in a reboot has only "
@@ -148,9 +164,9 @@ static void check_schedule(struct loader *loader, size_t i) {
                                p->name, grace);
         if (p->grace_sec > p->rotate_every_sec)
                 loader_warning(loader, profile_place(loader, i, "grace"),
-                               "profile \"%s\": grace is %s, longer than rotate_every (%s): predecessors of several "
+                               "profile \"%s\": grace is %s, longer than %s (%s): predecessors of several "
                                "rotations stay valid side by side",
-                               p->name, grace, rotate);
+                               p->name, grace, interval, rotate);
 }
 
 static void check_attestation(struct loader *loader, size_t i) {
@@ -196,7 +212,7 @@ static void check_attestation(struct loader *loader, size_t i) {
                                p->name);
 }
 
-static void check_credential(struct loader *loader, size_t i) {
+static void check_psk(struct loader *loader, size_t i) {
         const struct profile *p = &loader->config->profiles[i];
         size_t most = stack_psk_max(p->stack);
 
@@ -240,7 +256,9 @@ static void check_profiles(struct loader *loader) {
         for (size_t i = 0; i < loader->config->profile_count; i++) {
                 check_schedule(loader, i);
                 check_attestation(loader, i);
-                check_credential(loader, i);
+                if (loader->config->profiles[i].credential == PROFILE_PSK)
+                        check_psk(loader, i);
+                check_certificates(loader, i);
         }
 }
 
@@ -317,8 +335,7 @@ static void check_top(struct loader *loader) {
                                "control must be an absolute path of at most %d bytes", SOCKET_PATH_MAX - 1);
 }
 
-static void check_file(struct loader *loader, const char *key, const char *path, bool is_secret) {
-        struct place place = north_place(loader, key);
+void check_file(struct loader *loader, struct place place, const char *key, const char *path, bool is_secret) {
         struct stat st;
 
         if (path[0] == '\0')
@@ -334,7 +351,7 @@ static void check_file(struct loader *loader, const char *key, const char *path,
                                path, (unsigned)st.st_mode & 0777U);
 }
 
-static bool is_https_url(const char *url) {
+bool is_https_url(const char *url) {
         static const char scheme[] = "https://";
 
         return strncmp(url, scheme, sizeof scheme - 1) == 0 && url[sizeof scheme - 1] != '\0' &&
@@ -347,28 +364,30 @@ static void check_north(struct loader *loader) {
 
         if (north->url[0] != '\0' && !is_https_url(north->url))
                 loader_problem(loader, north_place(loader, "url"), "url must begin with https:// and name a host");
-        if (north->retry_min_sec > north->retry_max_sec && is_north_sound(loader, "retry_min") &&
-            is_north_sound(loader, "retry_max"))
+        if (north->retry_min_sec > north->retry_max_sec && north_is_sound(loader, "retry_min") &&
+            north_is_sound(loader, "retry_max"))
                 loader_problem(loader,
                                north_place(loader, is_set(loader->north[key_index(&north_keys, "retry_min")])
                                                            ? "retry_min"
                                                            : "retry_max"),
                                "retry_min is longer than retry_max");
-        if (has_certificate != has_key && is_north_sound(loader, "client_certificate") &&
-            is_north_sound(loader, "client_key"))
+        if (has_certificate != has_key && north_is_sound(loader, "client_certificate") &&
+            north_is_sound(loader, "client_key"))
                 loader_problem(loader, north_place(loader, has_key ? "client_key" : "client_certificate"),
                                "client_certificate and client_key go together; %s is missing",
                                has_key ? "client_certificate" : "client_key");
-        check_file(loader, "ca_file", north->ca_file, false);
-        check_file(loader, "client_certificate", north->client_certificate, false);
-        check_file(loader, "client_key", north->client_key, true);
+        check_file(loader, north_place(loader, "ca_file"), "ca_file", north->ca_file, false);
+        check_file(loader, north_place(loader, "client_certificate"), "client_certificate", north->client_certificate,
+                   false);
+        check_file(loader, north_place(loader, "client_key"), "client_key", north->client_key, true);
+        check_est(loader);
         if (north->verifier == VERIFIER_NONE) {
                 if (north->url[0] != '\0')
                         loader_warning(loader, north_place(loader, "url"),
                                        "url is not used while verifier is \"none\"");
                 return;
         }
-        if (north->url[0] == '\0' && is_north_sound(loader, "url"))
+        if (north->url[0] == '\0' && north_is_sound(loader, "url"))
                 loader_problem(loader, north_place(loader, "verifier"),
                                "verifier \"collector\" needs a url, such as \"https://collector.example/evidence\"");
         if (!has_certificate && !has_key)
@@ -379,6 +398,7 @@ static void check_north(struct loader *loader) {
 void loader_check(struct loader *loader) {
         check_top(loader);
         check_north(loader);
+        check_ca(loader);
         check_classes(loader);
         check_profiles(loader);
 }

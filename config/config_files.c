@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Which texts a configuration comes from: gatewayd.conf and the drop-ins beside it, or a snapshot of them
- * in memory. All are gathered first, then read in their order. */
+ * in memory. All are gathered first, then read in their order. Files that they name (certificates) are read
+ * when they are needed, once, and belong to the snapshot too. */
 
 #include "config/loader.h"
 
@@ -16,11 +17,13 @@
 #define FILE_BYTES_MAX (1024 * 1024)
 #define SOURCES_MAX    ELEMENTS(((struct loader *)NULL)->files)
 
-/* A snapshot begins with these bytes and their NUL. Then, for each text: the sizes of its name (with its
- * NUL) and of itself, the name, the text. Both ends are the same executable on the same machine. */
+/* A snapshot begins with these bytes and their NUL. Then, for each text and each file that they name: the
+ * sizes of its name (with its NUL) and of its content, which of both it is, the name, the content. Both ends
+ * are the same executable on the same machine. */
 #define SNAPSHOT_MAGIC "gatewayd configuration"
 struct snapshot_entry {
-        uint32_t name_size, text_size;
+        uint32_t name_size, content_size;
+        uint32_t is_attachment;
 };
 
 struct source {
@@ -33,12 +36,21 @@ struct sources {
         struct source items[SOURCES_MAX];
         size_t count;
         bool is_full; /* there were more */
+        struct attachments attachments;
 };
 
 static void sources_free(struct sources *sources) {
         for (size_t i = 0; i < sources->count; i++) {
                 free(sources->items[i].name);
                 buffer_free(&sources->items[i].text);
+        }
+        attachments_free(&sources->attachments);
+}
+
+void attachments_free(struct attachments *attachments) {
+        for (size_t i = 0; i < attachments->count; i++) {
+                free(attachments->items[i].path);
+                buffer_free(&attachments->items[i].content);
         }
 }
 
@@ -55,8 +67,8 @@ static struct source *source_add(struct sources *sources, const char *name) {
 }
 
 /* Reads a whole file. Returns 0, -EFBIG, or why it cannot be read. */
-static int file_read(const char *path, struct buffer *to) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+static int file_read(const char *path, int flags, struct buffer *to) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | flags);
         ssize_t n;
 
         if (fd < 0)
@@ -76,7 +88,46 @@ static void source_read(struct sources *sources, const char *path) {
         struct source *source = source_add(sources, path);
 
         if (source)
-                source->error = file_read(path, &source->text);
+                source->error = file_read(path, 0, &source->text);
+}
+
+/* Nothing that may block, nor a device: regular files only. */
+static int attachment_read(const char *path, struct buffer *to) {
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return -errno;
+        return S_ISREG(st.st_mode) ? file_read(path, O_NONBLOCK, to) : -EINVAL;
+}
+
+/* A place for one more, or NULL. */
+static struct buffer *attachment_add(struct attachments *attachments, const char *path) {
+        if (attachments->count == ATTACHMENTS_MAX)
+                return NULL;
+        attachments->items[attachments->count].path = xstrdup(path);
+        return &attachments->items[attachments->count++].content;
+}
+
+int attachment_get(struct attachments *attachments, const char *path, struct bytes *ret) {
+        struct buffer content = { 0 }, *kept;
+        int r;
+
+        for (size_t i = 0; i < attachments->count; i++)
+                if (strcmp(attachments->items[i].path, path) == 0) {
+                        *ret = buffer_bytes(&attachments->items[i].content);
+                        return 0;
+                }
+        if (attachments->is_complete)
+                return -ENOENT;
+        r = attachment_read(path, &content);
+        kept = r < 0 ? NULL : attachment_add(attachments, path);
+        if (!kept) {
+                buffer_free(&content);
+                return r < 0 ? r : -ENFILE;
+        }
+        *kept = content;
+        *ret = buffer_bytes(kept);
+        return 0;
 }
 
 static int drop_in_filter(const struct dirent *entry) {
@@ -123,8 +174,8 @@ static void sources_read(struct sources *sources, const char *path) {
 }
 
 /* Reads the texts in their order and judges the whole. Returns as config_load(). */
-static int sources_load(const struct sources *sources, struct config **ret, struct config_problems *problems) {
-        struct loader loader = { .config = config_new() };
+static int sources_load(struct sources *sources, struct config **ret, struct config_problems *problems) {
+        struct loader loader = { .config = config_new(), .attachments = &sources->attachments };
         int error = 0;
 
         for (size_t i = 0; i < sources->count; i++) {
@@ -166,20 +217,25 @@ static int write_all(int fd, struct bytes bytes) {
         return 0;
 }
 
+static void snapshot_append(struct buffer *all, const char *name, struct bytes content, bool is_attachment) {
+        struct snapshot_entry entry = { (uint32_t)strlen(name) + 1, (uint32_t)content.size, is_attachment };
+
+        buffer_append(all, BYTES(&entry, sizeof entry));
+        buffer_append(all, BYTES(name, entry.name_size));
+        buffer_append(all, content);
+}
+
 /* Puts the texts into a memory file that nobody can change any more. Returns it, or -errno. */
 static int snapshot_make(const struct sources *sources) {
         _cleanup_(buffer_free) struct buffer all = { 0 };
         int fd, r;
 
         buffer_append(&all, BYTES(SNAPSHOT_MAGIC, sizeof SNAPSHOT_MAGIC));
-        for (size_t i = 0; i < sources->count; i++) {
-                const struct source *source = &sources->items[i];
-                struct snapshot_entry entry = { (uint32_t)strlen(source->name) + 1, (uint32_t)source->text.size };
-
-                buffer_append(&all, BYTES(&entry, sizeof entry));
-                buffer_append(&all, BYTES(source->name, entry.name_size));
-                buffer_append(&all, buffer_bytes(&source->text));
-        }
+        for (size_t i = 0; i < sources->count; i++)
+                snapshot_append(&all, sources->items[i].name, buffer_bytes(&sources->items[i].text), false);
+        for (size_t i = 0; i < sources->attachments.count; i++)
+                snapshot_append(&all, sources->attachments.items[i].path,
+                                buffer_bytes(&sources->attachments.items[i].content), true);
         fd = memfd_create("gatewayd.conf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (fd < 0)
                 return -errno;
@@ -222,12 +278,21 @@ static bool take(struct bytes *from, size_t count, struct bytes *ret) {
         return true;
 }
 
+static bool snapshot_take(struct sources *to, const char *name, struct bytes content, bool is_attachment) {
+        struct source *source = is_attachment ? NULL : source_add(to, name);
+        struct buffer *buffer = is_attachment ? attachment_add(&to->attachments, name) : source ? &source->text : NULL;
+
+        if (buffer)
+                buffer_append(buffer, content);
+        return buffer != NULL;
+}
+
 /* Returns 0 or -EBADMSG. */
 static int snapshot_parse(struct bytes all, struct sources *ret) {
-        struct bytes magic, head, name, text;
+        struct bytes magic, head, name, content;
         struct snapshot_entry entry;
-        struct source *source;
 
+        ret->attachments.is_complete = true;
         if (!take(&all, sizeof SNAPSHOT_MAGIC, &magic) || !bytes_equal(magic, BYTES(SNAPSHOT_MAGIC, magic.size)))
                 return -EBADMSG;
         while (all.size > 0) {
@@ -235,12 +300,10 @@ static int snapshot_parse(struct bytes all, struct sources *ret) {
                         return -EBADMSG;
                 memcpy(&entry, head.data, sizeof entry);
                 if (entry.name_size == 0 || !take(&all, entry.name_size, &name) ||
-                    memchr(name.data, 0, name.size) != name.data + name.size - 1 || !take(&all, entry.text_size, &text))
+                    memchr(name.data, 0, name.size) != name.data + name.size - 1 ||
+                    !take(&all, entry.content_size, &content) ||
+                    !snapshot_take(ret, (const char *)name.data, content, entry.is_attachment != 0))
                         return -EBADMSG;
-                source = source_add(ret, (const char *)name.data);
-                if (!source)
-                        return -EBADMSG;
-                buffer_append(&source->text, text);
         }
         return ret->count > 0 ? 0 : -EBADMSG;
 }
@@ -250,7 +313,7 @@ static int descriptor_read(int fd, struct buffer *to) {
 
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (!S_ISREG(st.st_mode) || st.st_size > (off_t)(SOURCES_MAX * (FILE_BYTES_MAX + 4096)))
+        if (!S_ISREG(st.st_mode) || st.st_size > (off_t)((SOURCES_MAX + ATTACHMENTS_MAX) * (FILE_BYTES_MAX + 4096)))
                 return -EBADMSG;
         while (to->size < (size_t)st.st_size) {
                 ssize_t n = pread(fd, buffer_reserve(to, 65536), 65536, (off_t)to->size);

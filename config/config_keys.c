@@ -23,6 +23,15 @@ static const char *const stack_names[] = { "any", "mbedtls", "tinydtls", "wolfss
 static const char *const psk_format_names[] = { "text", "raw", NULL };
 static const char *const sandbox_names[] = { "required", "weak", NULL };
 static const char *const verifier_names[] = { "none", "collector", NULL };
+static const char *const credential_names[] = { "psk", "certificate", NULL };
+static const char *const idevid_identity_names[] = { "serialNumber", "san", NULL };
+static const char *const enrolment_names[] = { "listed", "automatic", NULL };
+static const char *const rekey_names[] = { "optional", "required", NULL };
+static const char *const tls_unique_names[] = { "verify", "off", "required", NULL };
+static const char *const profile_ca_names[] = { "local", "upstream", NULL };
+static const char *const upstream_offline_names[] = { "wait", "local", NULL };
+static const char *const ca_key_type_names[] = { "P-256", "P-384", "Ed25519", NULL };
+const char *const device_key_type_names[] = { "P-256", "P-384", "Ed25519", "RSA", NULL };
 
 #define AT(type, member) offsetof(struct type, member), sizeof(((struct type *)NULL)->member)
 #define TEXT_KEY(type, name, member)                                                                                   \
@@ -33,6 +42,11 @@ static const char *const verifier_names[] = { "none", "collector", NULL };
         { name, KEY_SIZE, AT(type, member), least, most, NULL }
 #define COUNT_KEY(type, name, member, least, most)                                                                     \
         { name, KEY_COUNT, AT(type, member), least, most, NULL }
+/* The bounds in hundredths. */
+#define SHARE_KEY(type, name, member, least, most)                                                                     \
+        { name, KEY_SHARE, AT(type, member), least, most, NULL }
+#define FLAG_KEY(type, name, member)                                                                                   \
+        { name, KEY_FLAG, AT(type, member), 0, 0, NULL }
 #define CHOICE_KEY(type, name, member, names)                                                                          \
         { name, KEY_CHOICE, AT(type, member), 0, 0, names }
 #define GROUP_KEY(name)                                                                                                \
@@ -50,14 +64,16 @@ static const struct key top_list[] = {
         SIZE_KEY(config, "backlog_size", backlog_bytes, 64 * 1024, INT64_C(1) << 50),
         SPAN_KEY(config, "audit_keep", audit_keep_sec, 0, LONGEST),
         GROUP_KEY("north"),
+        GROUP_KEY("ca"),
         GROUP_KEY("classes"),
         GROUP_KEY("profiles"),
 };
 
 static const struct key profile_list[] = {
         GROUP_KEY("name"),
+        CHOICE_KEY(profile, "credential", credential, credential_names),
         SPAN_KEY(profile, "rotate_every", rotate_every_sec, 1, LONGEST),
-        { "jitter", KEY_SHARE, AT(profile, jitter), 0, 0, NULL },
+        SHARE_KEY(profile, "jitter", jitter, 0, 50),
         SPAN_KEY(profile, "grace", grace_sec, 0, LONGEST),
         SPAN_KEY(profile, "max_age", max_age_sec, 1, LONGEST),
         SPAN_KEY(profile, "attest_every", attest_every_sec, 1, LONGEST),
@@ -67,7 +83,7 @@ static const struct key profile_list[] = {
         CHOICE_KEY(profile, "on_conflict", on_conflict, on_conflict_names),
         COUNT_KEY(profile, "psk_bytes", psk_bytes, 16, 64),
         CHOICE_KEY(profile, "psk_format", psk_format, psk_format_names),
-        { "text_grant", KEY_FLAG, AT(profile, text_grant), 0, 0, NULL },
+        FLAG_KEY(profile, "text_grant", text_grant),
         CHOICE_KEY(profile, "forward_secrecy", forward_secrecy, forward_secrecy_names),
         CHOICE_KEY(profile, "sensitivity", sensitivity, level_names),
         CHOICE_KEY(profile, "criticality", criticality, level_names),
@@ -76,6 +92,19 @@ static const struct key profile_list[] = {
         COUNT_KEY(profile, "block_size", block_size, 16, 1024),
         SPAN_KEY(profile, "challenge_lifetime", challenge_sec, 1, DAY),
         GROUP_KEY("references"),
+        GROUP_KEY("idevid_anchors"),
+        CHOICE_KEY(profile, "idevid_identity", idevid_identity, idevid_identity_names),
+        CHOICE_KEY(profile, "enrolment", idevid_enrolment, enrolment_names),
+        SPAN_KEY(profile, "validity", validity_sec, 1, LONGEST),
+        SHARE_KEY(profile, "renew_at", renew_at, 10, 90),
+        CHOICE_KEY(profile, "rekey", rekey, rekey_names),
+        GROUP_KEY("key_types"),
+        COUNT_KEY(profile, "rsa_bits", rsa_bits, 2048, 4096),
+        FLAG_KEY(profile, "server_keygen", server_keygen),
+        FLAG_KEY(profile, "est_over_psk", est_over_psk),
+        CHOICE_KEY(profile, "tls_unique", tls_unique, tls_unique_names),
+        CHOICE_KEY(profile, "ca", ca, profile_ca_names),
+        CHOICE_KEY(profile, "upstream_offline", upstream_offline, upstream_offline_names),
 };
 
 static const struct key north_list[] = {
@@ -88,6 +117,23 @@ static const struct key north_list[] = {
         SPAN_KEY(config, "retry_max", north.retry_max_sec, 1, DAY),
         COUNT_KEY(config, "batch", north.batch_records, 1, 4096),
         SPAN_KEY(config, "timeout", north.timeout_sec, 1, 3600),
+        TEXT_KEY(config, "est_url", north.est_url),
+        FLAG_KEY(config, "est_renews_ca", north.est_renews_ca),
+};
+
+static const struct key ca_list[] = {
+        TEXT_KEY(config, "subject", ca.subject),
+        CHOICE_KEY(config, "key_type", ca.key_type, ca_key_type_names),
+        GROUP_KEY("providers"),
+        TEXT_KEY(config, "pkcs11_module", ca.pkcs11_module),
+        GROUP_KEY("paths"),
+        SPAN_KEY(config, "validity", ca.validity_sec, 60, LONGEST),
+        SHARE_KEY(config, "successor_at", ca.successor_at, 10, 90),
+        SPAN_KEY(config, "announce", ca.announce_sec, 0, LONGEST),
+        SPAN_KEY(config, "backdate", ca.backdate_sec, 0, 30 * DAY),
+        TEXT_KEY(config, "server_name", ca.server_name),
+        SPAN_KEY(config, "server_validity", ca.server_validity_sec, 60, LONGEST),
+        SPAN_KEY(config, "crl_validity", ca.crl_validity_sec, 60, LONGEST),
 };
 
 static const struct key reference_list[] = {
@@ -99,6 +145,7 @@ static const struct key reference_list[] = {
 const struct key_table top_keys = { "the configuration", top_list, ELEMENTS(top_list) };
 const struct key_table profile_keys = { "a profile", profile_list, ELEMENTS(profile_list) };
 const struct key_table north_keys = { "north", north_list, ELEMENTS(north_list) };
+const struct key_table ca_keys = { "ca", ca_list, ELEMENTS(ca_list) };
 const struct key_table reference_keys = { "a reference value", reference_list, ELEMENTS(reference_list) };
 
 _Static_assert(ELEMENTS(profile_list) <= KEYS_MAX && ELEMENTS(top_list) <= KEYS_MAX, "KEYS_MAX");
@@ -148,7 +195,7 @@ void key_allowed_text(const struct key *key, char *to, size_t to_size) {
                                                  i == 0 ? "" : (key->choices[i + 1] ? ", " : " or "), key->choices[i]);
                 break;
         case KEY_SHARE:
-                snprintf(to, to_size, "a number, 0.0 to 0.5");
+                snprintf(to, to_size, "a number, %.1f to %.1f", (double)key->least / 100, (double)key->most / 100);
                 break;
         case KEY_FLAG:
                 snprintf(to, to_size, "true or false");
@@ -181,6 +228,14 @@ const char *on_factory_key_name(enum on_factory_key v) {
 
 const char *on_conflict_name(enum on_conflict v) {
         return NAME_OF(on_conflict_names, v);
+}
+
+const char *profile_credential_name(enum profile_credential v) {
+        return NAME_OF(credential_names, v);
+}
+
+const char *profile_ca_name(enum profile_ca v) {
+        return NAME_OF(profile_ca_names, v);
 }
 
 const char *level_name(enum level v) {

@@ -11,7 +11,7 @@
 static _printf_(4, 0) void problem_add(struct loader *loader, struct place place, bool is_warning, const char *format,
                                        va_list arguments) {
         struct problem_entry *grown;
-        char text[512];
+        char text[1024];
 
         if (!is_warning)
                 loader->error_count++;
@@ -103,7 +103,7 @@ static const char *nearest(const char *word, const char *const *words) {
 void loader_unknown(struct loader *loader, struct place place, const char *what, const char *word,
                     const char *const *words) {
         const char *meant = nearest(word, words);
-        char word_shown[SHOWN_MAX], list[400] = "";
+        char word_shown[SHOWN_MAX], list[800] = "";
         size_t used = 0;
 
         for (size_t i = 0; words[i] && used < sizeof list; i++)

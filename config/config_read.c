@@ -87,12 +87,55 @@ static bool is_group(const struct reading *reading, const config_setting_t *sett
         return false;
 }
 
+static bool is_list(const config_setting_t *setting) {
+        return config_setting_is_array(setting) || config_setting_is_list(setting);
+}
+
+/* One text, or a list of texts: how many, or -1 where it is neither. */
+static int text_count(const config_setting_t *setting) {
+        if (config_setting_type(setting) == CONFIG_TYPE_STRING)
+                return 1;
+        return is_list(setting) ? config_setting_length(setting) : -1;
+}
+
+static config_setting_t *text_at(config_setting_t *setting, int index) {
+        return is_list(setting) ? config_setting_get_elem(setting, (unsigned)index) : setting;
+}
+
+/* Up to `max` texts of up to `size` bytes with their NUL into an array of them. Returns how many. */
+static size_t read_texts(const struct reading *reading, config_setting_t *setting, const char *example, char *to,
+                         size_t size, size_t max) {
+        int count = text_count(setting);
+        bool is_good = count >= 0 && (size_t)count <= max;
+
+        for (int i = 0; is_good && i < count; i++)
+                is_good = read_text(text_at(setting, i), size, to + (size_t)i * size) && to[(size_t)i * size] != '\0';
+        if (is_good)
+                return (size_t)count;
+        loader_problem(reading->loader, place_of(reading, setting),
+                       "%s takes up to %zu texts of up to %zu characters, such as %s", config_setting_name(setting),
+                       max, size - 1, example);
+        return 0;
+}
+
+static void read_ca_special(const struct reading *reading, config_setting_t *setting, size_t index) {
+        struct ca_config *ca = &reading->loader->config->ca;
+
+        (void)index; /* there is one group */
+        if (strcmp(config_setting_name(setting), "providers") == 0)
+                ca->provider_count = read_texts(reading, setting, "( \"tpm2\" )", ca->providers[0],
+                                                sizeof ca->providers[0], ELEMENTS(ca->providers));
+        else
+                ca->path_count = read_texts(reading, setting, "( \"/dev/tpmrm0\" )", ca->paths[0], sizeof ca->paths[0],
+                                            ELEMENTS(ca->paths));
+}
+
 /* One row of the table of classes: three spans, for low, medium and high criticality. */
 static void read_class_row(const struct reading *reading, config_setting_t *row, size_t sensitivity) {
         const struct key *span = &profile_keys.keys[key_index(&profile_keys, "rotate_every")];
         int64_t limits[3];
 
-        if ((!config_setting_is_array(row) && !config_setting_is_list(row)) || config_setting_length(row) != 3) {
+        if (!is_list(row) || config_setting_length(row) != 3) {
                 loader_problem(reading->loader, place_of(reading, row),
                                "a row of classes has three time spans: for low, medium and high criticality");
                 return;
@@ -186,9 +229,76 @@ static void read_references(const struct reading *reading, config_setting_t *set
                 read_reference(reading, config_setting_get_elem(setting, (unsigned)i), &profile->references[i]);
 }
 
+static void anchors_forget(struct profile_source *source) {
+        for (size_t i = 0; i < source->anchor_count; i++)
+                free(source->anchors[i].path);
+        free(source->anchors);
+        source->anchors = NULL;
+        source->anchor_count = 0;
+}
+
+/* Which files; they are read once it is known that no drop-in says otherwise. */
+static void read_anchor_names(const struct reading *reading, config_setting_t *setting, struct profile_source *source) {
+        int count = text_count(setting);
+
+        anchors_forget(source);
+        if (count > 0)
+                source->anchors = xcalloc((size_t)count, sizeof *source->anchors);
+        for (int i = 0; i < count; i++) {
+                config_setting_t *element = text_at(setting, i);
+                char path[CONFIG_TEXT_MAX];
+
+                if (!read_text(element, sizeof path, path) || path[0] == '\0') {
+                        count = -1;
+                        break;
+                }
+                source->anchors[source->anchor_count++] = (struct named_file){
+                        .place = place_of(reading, element),
+                        .path = xstrdup(path),
+                };
+        }
+        if (count < 0)
+                loader_problem(reading->loader, place_of(reading, setting),
+                               "idevid_anchors takes the name of a file with certificates (PEM or DER), or a list of "
+                               "such names: ( \"maker-root.pem\", \"maker-issuing.pem\" )");
+}
+
+static bool read_key_type(const struct reading *reading, const config_setting_t *setting, unsigned *types) {
+        const char *name = config_setting_get_string(setting);
+
+        if (!name)
+                return false;
+        for (unsigned t = 0; device_key_type_names[t]; t++)
+                if (strcmp(device_key_type_names[t], name) == 0) {
+                        *types |= 1U << t;
+                        return true;
+                }
+        loader_unknown(reading->loader, place_of(reading, setting), "key type", name, device_key_type_names);
+        return true; /* reported */
+}
+
+static void read_key_types(const struct reading *reading, config_setting_t *setting, struct profile *profile) {
+        int count = text_count(setting);
+        bool is_good = count > 0;
+
+        profile->key_types = 0;
+        for (int i = 0; is_good && i < count; i++)
+                is_good = read_key_type(reading, text_at(setting, i), &profile->key_types);
+        if (!is_good)
+                loader_problem(reading->loader, place_of(reading, setting),
+                               "key_types takes a list of what certificates may be asked for: at least one of "
+                               "\"P-256\", \"P-384\", \"Ed25519\" and \"RSA\"");
+}
+
 static void read_profile_special(const struct reading *reading, config_setting_t *setting, size_t index) {
-        if (strcmp(config_setting_name(setting), "references") == 0)
+        const char *name = config_setting_name(setting);
+
+        if (strcmp(name, "references") == 0)
                 read_references(reading, setting, &reading->loader->config->profiles[index]);
+        else if (strcmp(name, "idevid_anchors") == 0)
+                read_anchor_names(reading, setting, &reading->loader->profiles[index]);
+        else if (strcmp(name, "key_types") == 0)
+                read_key_types(reading, setting, &reading->loader->config->profiles[index]);
         /* "name" was read to find the profile */
 }
 
@@ -273,7 +383,10 @@ static void read_top_special(const struct reading *reading, config_setting_t *se
                 read_classes(reading, setting);
         else if (strcmp(name, "profiles") == 0)
                 read_profiles(reading, setting);
-        else if (is_group(reading, setting, "north"))
+        else if (strcmp(name, "ca") == 0) {
+                if (is_group(reading, setting, "ca"))
+                        read_group(reading, setting, &ca_keys, loader->config, loader->ca, read_ca_special, 0);
+        } else if (is_group(reading, setting, "north"))
                 read_group(reading, setting, &north_keys, loader->config, loader->north, no_special, 0);
 }
 

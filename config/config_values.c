@@ -107,7 +107,7 @@ bool read_integer(const config_setting_t *setting, const struct key *key, void *
         return true;
 }
 
-static bool read_share(const config_setting_t *setting, double *to) {
+static bool read_share(const config_setting_t *setting, const struct key *key, double *to) {
         double value;
 
         if (config_setting_type(setting) == CONFIG_TYPE_FLOAT)
@@ -116,7 +116,7 @@ static bool read_share(const config_setting_t *setting, double *to) {
                 value = (double)config_setting_get_int64(setting);
         else
                 return false;
-        if (!isfinite(value) || value < 0 || value > 0.5)
+        if (!isfinite(value) || value < (double)key->least / 100 || value > (double)key->most / 100)
                 return false;
         *to = value;
         return true;
@@ -161,7 +161,7 @@ void read_value(const struct reading *reading, const config_setting_t *setting, 
                 ok = read_integer(setting, key, to);
                 break;
         case KEY_SHARE:
-                ok = read_share(setting, to);
+                ok = read_share(setting, key, to);
                 break;
         case KEY_CHOICE:
                 ok = read_choice(reading, setting, key, to);

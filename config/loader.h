@@ -18,7 +18,7 @@ enum key_kind {
         KEY_SPAN,   /* int64_t seconds: "30d" or a number */
         KEY_SIZE,   /* size_t or int64_t bytes: "16K" or a number */
         KEY_COUNT,  /* a whole number */
-        KEY_SHARE,  /* a double */
+        KEY_SHARE,  /* a double; its bounds in hundredths */
         KEY_CHOICE, /* an enum by its name */
         KEY_FLAG,   /* a bool */
         KEY_GROUP,  /* read by a function of its own */
@@ -29,7 +29,7 @@ struct key {
         const char *name;
         enum key_kind kind;
         size_t offset, size;        /* of the member */
-        int64_t least, most;        /* KEY_SPAN, KEY_SIZE, KEY_COUNT */
+        int64_t least, most;        /* KEY_SPAN, KEY_SIZE, KEY_COUNT, KEY_SHARE */
         const char *const *choices; /* KEY_CHOICE: in order of the enum, then NULL */
 };
 
@@ -39,9 +39,11 @@ struct key_table {
         size_t count;
 };
 
-#define KEYS_MAX 24 /* in the largest table */
+#define KEYS_MAX 40 /* in the largest table */
 
-extern const struct key_table top_keys, profile_keys, north_keys, reference_keys;
+extern const struct key_table top_keys, profile_keys, north_keys, ca_keys, reference_keys;
+/* Of `key_types`, in order of enum device_key_type, then NULL. */
+extern const char *const device_key_type_names[];
 
 /* The index of `name`, or -1. */
 int key_index(const struct key_table *table, const char *name);
@@ -56,16 +58,40 @@ struct problem_entry {
         char *text;
 };
 
+/* A file that a value names, as it was written. */
+struct named_file {
+        struct place place;
+        char *path;
+};
+
 struct profile_source {
         struct place place;
         struct place keys[KEYS_MAX];
+        struct named_file *anchors; /* idevid_anchors */
+        size_t anchor_count;
 };
+
+/* Files that values name, with what they held: they travel with the texts. */
+#define ATTACHMENTS_MAX 64
+struct attachments {
+        struct {
+                char *path;
+                struct buffer content;
+        } items[ATTACHMENTS_MAX];
+        size_t count;
+        bool is_complete; /* out of a snapshot: nothing is read any more */
+};
+void attachments_free(struct attachments *attachments);
+/* What the file holds: read at the first asking. Borrowed. -ENFILE where there are too many, or why it cannot
+ * be read. */
+int attachment_get(struct attachments *attachments, const char *path, struct bytes *ret);
 
 struct loader {
         struct config *config;
         const char *files[256]; /* names for messages */
         size_t file_count;
-        struct place top[KEYS_MAX], north[KEYS_MAX], classes[3];
+        struct attachments *attachments; /* the caller's */
+        struct place top[KEYS_MAX], north[KEYS_MAX], ca[KEYS_MAX], classes[3];
         struct profile_source *profiles; /* beside config->profiles */
         struct problem_entry *problems;
         size_t problem_count, error_count;
@@ -94,12 +120,34 @@ void loader_read(struct loader *loader, const char *file, struct bytes text);
 /* Fills what depends on other values, then judges the whole. */
 void loader_derive(struct loader *loader);
 void loader_check(struct loader *loader);
+/* Reads the certificates out of the files that profiles name. */
+void loader_read_anchors(struct loader *loader);
+
+/* What of both concerns certificates; config_check_certificates.c. */
+void derive_certificates(struct loader *loader, size_t profile);
+void derive_ca(struct loader *loader);
+void check_certificates(struct loader *loader, size_t profile);
+void check_ca(struct loader *loader);
+void check_est(struct loader *loader);
+/* Whether X.509 takes it as a name: "CN=Plant 7 CA, O=Example". `problem` (160 characters) says why not. */
+bool subject_is_sound(const char *subject, char *problem);
 
 /* Where a profile's key was written, or where the profile stands. */
 struct place profile_place(const struct loader *loader, size_t profile, const char *key);
 bool profile_has(const struct loader *loader, size_t profile, const char *key);
 struct place top_place(const struct loader *loader, const char *key);
 struct place north_place(const struct loader *loader, const char *key);
+struct place ca_place(const struct loader *loader, const char *key);
+/* Whether none of these keys (ends with NULL) was reported already: only then do they say anything
+ * together. */
+bool profile_is_sound(const struct loader *loader, size_t profile, const char *const *keys);
+#define SOUND(...) profile_is_sound(loader, i, (const char *const[]){ __VA_ARGS__, NULL })
+bool ca_is_sound(const struct loader *loader, const char *key);
+bool north_is_sound(const struct loader *loader, const char *key);
+/* Judges a file that is needed later, under the name `key`: an absolute path, there, readable, and where it
+ * `is_secret`, for its owner alone. */
+void check_file(struct loader *loader, struct place place, const char *key, const char *path, bool is_secret);
+bool is_https_url(const char *url);
 
 /* Text as a message may show it: printable, quoted, shortened. */
 #define SHOWN_MAX 72

@@ -135,6 +135,8 @@ static void the_defaults_that_the_example_shows_are_the_defaults(void **state) {
         assert_int_equal(shown.result, 0);
         assert_string_equal(shown.config->gateway_id, "plant-7"); /* the only one that is an example */
         memcpy(shown.config->gateway_id, plain.config->gateway_id, sizeof plain.config->gateway_id);
+        assert_string_equal(shown.config->ca.subject, "CN=gatewayd CA plant-7");
+        memcpy(shown.config->ca.subject, plain.config->ca.subject, sizeof plain.config->ca.subject);
         assert_memory_equal(shown.config, plain.config, offsetof(struct config, profiles));
 }
 
@@ -161,7 +163,8 @@ static bool is_explained(const char *text, const char *key) {
 }
 
 static void every_key_is_explained_in_the_example_and_in_the_manual(void **state) {
-        static const struct key_table *const tables[] = { &top_keys, &north_keys, &profile_keys, &reference_keys };
+        static const struct key_table *const tables[] = { &top_keys, &north_keys, &ca_keys, &profile_keys,
+                                                          &reference_keys };
         static char example[65536], manual[65536];
 
         (void)state;
