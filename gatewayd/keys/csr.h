@@ -25,8 +25,8 @@ struct csr {
 /* Takes a CSR apart: the whole body is one DER structure and nothing else, at most CSR_MAX bytes and
  * CSR_EXTENSIONS_MAX requested extensions; the key is of a type and curve the profile takes (key_types); the
  * signature verifies (proof of possession) unless `is_keygen`: with server-side key generation neither key nor
- * signature mean anything (RFC 9148 §4.8). What it points to lives in *ret: do not copy it. -EINVAL, -EBADMSG or -EKEYREJECTED with problem 4.00 and the
- * reason; nothing in *ret then. */
+ * signature mean anything (RFC 9148 §4.8). *ret points into itself: do not copy it. -EINVAL, -EBADMSG or
+ * -EKEYREJECTED with problem 4.00 and the reason; nothing in *ret then. */
 #define CSR_MAX            8192
 #define CSR_EXTENSIONS_MAX 32
 int csr_read(struct bytes der, const struct profile *profile, bool is_keygen, struct csr *ret, struct problem *problem);
