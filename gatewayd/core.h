@@ -4,8 +4,11 @@
 /* The inside of core, shared by core*.c and nobody else: one struct, its turn, and what waits for the
  * barrier. */
 
+#include <limits.h>
+
 #include "gatewayd/core_sessions.h"
 #include "gatewayd/evidence/evidence.h"
+#include "gatewayd/north/north.h"
 #include "gatewayd/operator/control.h"
 #include "gatewayd/role.h"
 #include "systemd/journal.h"
@@ -34,6 +37,16 @@ struct core_link {
         struct link_watch *watch;
 };
 
+/* Enrolments at the owner's EST server (core_enrol.c). Whether it is out of reach: turn.is_upstream_away. */
+struct core_enrolling {
+        uint64_t sent[NORTH_ENROL_WINDOW]; /* numbers this north has not answered; 0: free */
+        bool is_due;                       /* there may be something to send */
+        int64_t fed_powered;               /* when was last looked, in powered-on seconds */
+        bool is_known;                     /* this north has said whether the server can be reached */
+        char reason[160];                  /* why it cannot, or what else is wrong with it; empty: nothing */
+        uint16_t trouble;                  /* the HTTP status of the latest trouble told of; 0: none */
+};
+
 struct core {
         struct role_process process;
         struct config *config;
@@ -60,6 +73,7 @@ struct core {
         struct message_uplink uplink;
         char uplink_reason[160];
         bool is_uplink_known;
+        struct core_enrolling enrolling;
 
         struct custodian custodian;
         struct control *control;
@@ -124,6 +138,8 @@ void core_enrol_detach(struct core *core);
 /* Opens the CA's keys, in the first turn. A negative errno only where the store cannot be read. */
 int core_authority_open(struct core *core);
 void core_authority_close(struct core *core);
+/* Makes the folder for the CRLs, before the wall goes up, and says where it is. */
+int core_authority_folder(const struct core *core, char to[PATH_MAX], struct problem *problem);
 /* What is due of the CA, in the tick's turn. */
 void core_authority_tick(struct core *core);
 /* Before each commit: CRLs that the turn made stale. */

@@ -47,6 +47,7 @@ static int send_record(void *userdata, const struct custody *custody) {
 void core_north_feed(struct core *core) {
         int r;
 
+        core_enrol_feed(core);
         if (!core->north.link || core->north_open >= NORTH_WINDOW || core->config->north.verifier == VERIFIER_NONE ||
             store_barrier_passed(core->store) < core->last_turn)
                 return;
@@ -138,6 +139,10 @@ static int on_north(void *userdata, struct frame *frame) {
         case FRAME_UPLINK:
                 r = on_uplink(core, frame);
                 break;
+        case FRAME_ENROLLED:
+        case FRAME_ANCHORS:
+                r = core_enrol_frame(core, frame);
+                break;
         default:
                 r = -EBADMSG;
         }
@@ -179,6 +184,7 @@ void core_north_detach(struct core *core) {
         core->north_parked = 0;
         core->is_north_unheard = false;
         core->is_uplink_known = false;
+        core_enrol_detach(core);
 }
 
 int core_north_attach(struct core *core, int fd) {

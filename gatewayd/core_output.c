@@ -94,8 +94,10 @@ void core_effect(struct core *core, const struct effect *effect) {
                 core_notify(core, effect->event.device, OBSERVES_RESULT);
                 break;
         case EFFECT_RELAY:
-        case EFFECT_ENROL:
                 break; /* north is fed after every flush */
+        case EFFECT_ENROL:
+                core->enrolling.is_due = true;
+                break;
         case EFFECT_SERVER:
                 core_south_credentials(core);
                 break;

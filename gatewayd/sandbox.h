@@ -15,7 +15,13 @@ struct sandbox_paths {
         const char *store;         /* folder of the store: core alone may read and write below it */
         const char *configuration; /* folder of the configuration: core reads it again on reload */
         const char *runtime;       /* folder of the control socket: a new core makes it anew */
-        uint16_t upstream_port;    /* the one TCP port north may connect to beside DNS; 0: any */
+        const char *crl;           /* folder below it: core writes CRLs there */
+        /* Files and folders of tokens, TPMs and key files (ca.paths): core reads and writes them. */
+        const char (*keys)[CONFIG_TEXT_MAX];
+        size_t key_count;
+        /* The TCP ports north may connect to beside DNS: the collector's and the EST server's; 0: there is none,
+         * both 0: any. */
+        uint16_t upstream_port, est_port;
 };
 
 /* Locks the calling process in for `role`, for good.

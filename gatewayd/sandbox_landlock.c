@@ -167,6 +167,15 @@ static int allow_loader(struct wall *wall) {
         return allow_path(wall, path, FILE_EXECUTE, NEEDED);
 }
 
+/* A token's folder holds files that its module locks, writes and replaces; a TPM's device is written and read. */
+static int allow_keys(struct wall *wall, const struct sandbox_paths *paths) {
+        int r = 0;
+
+        for (size_t i = 0; i < paths->key_count && r >= 0; i++)
+                r = allow_path(wall, paths->keys[i], FILE_CHANGE | FILE_IOCTL_DEV, OPTIONAL);
+        return r;
+}
+
 static int allow_supervisor(struct wall *wall, const struct sandbox_paths *paths) {
         int r;
 
@@ -174,7 +183,9 @@ static int allow_supervisor(struct wall *wall, const struct sandbox_paths *paths
         if (r >= 0 && paths->store)
                 r = allow_path(wall, paths->store, FILE_CHANGE, NEEDED);
         if (r >= 0 && paths->runtime)
-                r = allow_path(wall, paths->runtime, FILE_CHANGE | FILE_MAKE_SOCKET, NEEDED);
+                r = allow_path(wall, paths->runtime, FILE_CHANGE | FILE_MAKE_SOCKET | FILE_MAKE_DIR, NEEDED);
+        if (r >= 0)
+                r = allow_keys(wall, paths);
         if (r >= 0)
                 r = allow_path(wall, "/dev/null", FILE_WRITE, OPTIONAL);
         if (r >= 0)
@@ -194,6 +205,10 @@ static int allow_core(struct wall *wall, const struct sandbox_paths *paths) {
                 r = allow_path(wall, paths->configuration, FILE_READ | FILE_READ_DIR, NEEDED);
         if (r >= 0)
                 r = allow_path(wall, "/etc/machine-id", FILE_READ, OPTIONAL);
+        if (r >= 0 && paths->crl)
+                r = allow_path(wall, paths->crl, FILE_CHANGE, NEEDED);
+        if (r >= 0)
+                r = allow_keys(wall, paths);
         return r;
 }
 
@@ -221,7 +236,9 @@ static int allow_north(struct wall *wall, const struct sandbox_paths *paths) {
         }
         if (r >= 0 && paths->upstream_port != 0)
                 r = allow_port(wall, paths->upstream_port);
-        if (r >= 0 && paths->upstream_port != 0)
+        if (r >= 0 && paths->est_port != 0)
+                r = allow_port(wall, paths->est_port);
+        if (r >= 0 && (paths->upstream_port != 0 || paths->est_port != 0))
                 r = allow_port(wall, 53);
         return r;
 }
@@ -249,7 +266,7 @@ int landlock_enter(enum role role, const struct sandbox_paths *paths, int abi, s
         struct wall wall = { .handled = handled_by(abi, role), .problem = problem };
         int r;
 
-        if (role == ROLE_NORTH && paths->upstream_port == 0)
+        if (role == ROLE_NORTH && paths->upstream_port == 0 && paths->est_port == 0)
                 wall.handled.net &= ~(uint64_t)NET_CONNECT_TCP;
         wall.fd = (int)syscall(SYS_landlock_create_ruleset, &wall.handled,
                                abi >= 6   ? sizeof wall.handled

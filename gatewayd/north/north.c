@@ -13,6 +13,7 @@
 #include "gatewayd/link_event.h"
 #include "gatewayd/messages.h"
 #include "gatewayd/north/batch.h"
+#include "gatewayd/north/est.h"
 #include "gatewayd/north/network.h"
 #include "gatewayd/north/relay.h"
 #include "gatewayd/north/upstream.h"
@@ -31,10 +32,13 @@ struct north {
         struct link *core;
         struct link_watch *watch;
         char cannot[sizeof((struct problem *)0)->detail]; /* why no POST can be made in this life; else empty */
-        struct relay *relay;                              /* this and the next three: NULL with VERIFIER_NONE */
+        bool has_collector, has_est;                      /* by configuration */
+        struct https *https;                              /* NULL where there is nobody to talk to */
+        struct relay *relay;                              /* this and the next two: NULL with VERIFIER_NONE */
         struct upstream *upstream;
-        struct network *network; /* also NULL where the kernel has no news for us */
         sd_event_source *retry;
+        struct est_client *est;  /* NULL without an EST server */
+        struct network *network; /* also NULL where the kernel has no news for us */
         uint8_t gateway_id[GATEWAY_ID_MAX], incarnation[INCARNATION_BYTES];
         size_t gateway_id_size; /* 0: core has not said yet */
         bool is_stopped;
@@ -106,6 +110,34 @@ static void tell_results(struct north *north, struct bytes reply) {
                         &(struct message_result){ .sequence = results[i].sequence, .tier = results[i].tier }, &body);
                 tell_core(north, FRAME_RESULT, &body);
         }
+}
+
+static void tell_enrolled(void *userdata, const struct message_enrolled *answer) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct north *north = userdata;
+
+        message_write_enrolled(answer, &body);
+        tell_core(north, FRAME_ENROLLED, &body);
+        link_watch_flush(north->watch);
+}
+
+static void tell_anchors(void *userdata, struct bytes pkcs7) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct north *north = userdata;
+
+        buffer_append(&body, pkcs7);
+        tell_core(north, FRAME_ANCHORS, &body);
+        link_watch_flush(north->watch);
+}
+
+/* There is no EST server, or no way to ask it in this life. */
+static void tell_cannot_enrol(struct north *north, uint64_t number) {
+        tell_enrolled(north,
+                      &(struct message_enrolled){
+                              .number = number,
+                              .outcome = ENROL_FAILED,
+                              .reason = bytes_of(north->cannot[0] ? north->cannot : "no EST server is configured"),
+                      });
 }
 
 /* ---- the next step ---- */
@@ -181,6 +213,10 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
 static void on_network(void *userdata) {
         struct north *north = userdata;
 
+        if (north->est)
+                est_client_network_changed(north->est);
+        if (!north->relay)
+                return;
         relay_network_changed(north->relay);
         upstream_reconnect(north->upstream);
         step(north);
@@ -198,8 +234,12 @@ static int on_hello(struct north *north, struct bytes body) {
         memcpy(north->gateway_id, m.gateway_id.data, m.gateway_id.size);
         north->gateway_id_size = m.gateway_id.size;
         memcpy(north->incarnation, m.incarnation.data, INCARNATION_BYTES);
-        if (north->cannot[0])
+        if (north->cannot[0] && north->has_collector)
                 tell_uplink(north, false, north->cannot, 0);
+        if (north->cannot[0] && north->has_est)
+                tell_cannot_enrol(north, 0);
+        if (north->est)
+                est_client_start(north->est);
         if (north->upstream) {
                 batch_percent_encode(m.gateway_id, id);
                 bytes_to_hex(m.incarnation, incarnation);
@@ -220,6 +260,22 @@ static int on_record(struct north *north, struct bytes body) {
         return r == -EEXIST ? 0 : r;
 }
 
+static int on_enrol(struct north *north, struct bytes body) {
+        struct message_enrol m;
+        int r;
+
+        if (north->gateway_id_size == 0 || message_read_enrol(body, &m) < 0 || m.number == 0 || m.csr.size == 0)
+                return -EBADMSG;
+        if (north->is_stopped)
+                return 0; /* core sends it to the next north */
+        if (!north->est) {
+                tell_cannot_enrol(north, m.number);
+                return 0;
+        }
+        r = est_client_enrol(north->est, &m);
+        return r == -EALREADY ? 0 : r;
+}
+
 static int on_frame(void *userdata, struct frame *frame) {
         struct north *north = userdata;
 
@@ -228,8 +284,12 @@ static int on_frame(void *userdata, struct frame *frame) {
                 return on_hello(north, frame->body);
         case FRAME_RECORD:
                 return on_record(north, frame->body);
+        case FRAME_ENROL:
+                return on_enrol(north, frame->body);
         case FRAME_TRY_NOW:
-                if (north->relay) {
+                if (north->est)
+                        est_client_try_now(north->est);
+                if (north->upstream) {
                         relay_try_now(north->relay);
                         upstream_reconnect(north->upstream);
                 }
@@ -270,29 +330,54 @@ static int open_relay(struct north *north, const struct north_config *config, st
                 .parked = tell_parked,
                 .uplink = tell_uplink,
         };
-        struct problem files = { 0 };
-        int r;
+        int r = sd_event_add_time_relative(north->event, &north->retry, CLOCK_MONOTONIC, 0, 1, on_retry, north);
 
-        /* Devices are served whatever the cloud's certificates are: without them north is ready, and says
-         * why nothing goes up. A reload starts a north that reads them again. */
-        if (upstream_new(north->event, config, on_answer, north, &north->upstream, &files) < 0) {
-                journal_line(3, "north: nothing goes up until this is mended and the service reloaded: %s",
-                             files.detail);
-                memcpy(north->cannot, files.detail, sizeof north->cannot);
-                return 0;
-        }
-        r = sd_event_add_time_relative(north->event, &north->retry, CLOCK_MONOTONIC, 0, 1, on_retry, north);
         if (r >= 0)
                 r = sd_event_source_set_enabled(north->retry, SD_EVENT_OFF);
         if (r < 0)
                 return problem_set(problem, CODE_INTERNAL, -r, "north", "no timer: %s", strerror(-r));
-        north->relay = relay_new(&settings, &sink);
+        r = upstream_new(north->https, config->url, on_answer, north, &north->upstream, problem);
+        if (r >= 0)
+                north->relay = relay_new(&settings, &sink);
+        return r;
+}
 
+static int open_est(struct north *north, const struct north_config *config, struct problem *problem) {
+        const struct est_sink sink = { .userdata = north, .enrolled = tell_enrolled, .anchors = tell_anchors };
+
+        return est_client_new(north->event, north->https, config, &sink, &north->est, problem);
+}
+
+static void close_clients(struct north *north) {
+        north->upstream = upstream_free(north->upstream);
+        north->est = est_client_free(north->est);
+        north->https = https_free(north->https);
+        north->network = network_free(north->network);
+        north->retry = sd_event_source_disable_unref(north->retry);
+}
+
+static void open_clients(struct north *north, const struct north_config *config) {
+        struct problem problem = { 0 };
+        int r = https_new(north->event, config, &north->https, &problem);
+
+        if (r >= 0 && north->has_collector)
+                r = open_relay(north, config, &problem);
+        if (r >= 0 && north->has_est)
+                r = open_est(north, config, &problem);
+        /* Devices are served whatever the cloud's certificates are: without them north is ready, and says
+         * why nothing goes up. A reload starts a north that reads them again. */
+        if (r < 0) {
+                journal_line(3, "north: nothing goes up until this is mended and the service reloaded: %s",
+                             problem.detail);
+                memcpy(north->cannot, problem.detail, sizeof north->cannot);
+                close_clients(north);
+                north->relay = relay_free(north->relay);
+                return;
+        }
         r = network_new(north->event, on_network, north, &north->network);
         if (r < 0)
                 journal_line(5, "north: no news of the network (%s): the back-off alone decides when to try again",
                              strerror(-r));
-        return 0;
 }
 
 int north_new(sd_event *event, int core_fd, const struct north_config *config, struct north **ret,
@@ -308,6 +393,8 @@ int north_new(sd_event *event, int core_fd, const struct north_config *config, s
         int r;
 
         north->event = sd_event_ref(event);
+        north->has_collector = config->verifier == VERIFIER_COLLECTOR;
+        north->has_est = config->est_url[0] != 0;
         r = link_new(core_fd, QUEUE_BYTES, &north->core);
         if (r < 0)
                 close(core_fd);
@@ -315,12 +402,12 @@ int north_new(sd_event *event, int core_fd, const struct north_config *config, s
                 r = link_watch_new(event, north->core, &options, &north->watch);
         if (r < 0)
                 problem_set(problem, CODE_INTERNAL, -r, "north", "the link to core: %s", strerror(-r));
-        else if (config->verifier == VERIFIER_COLLECTOR)
-                r = open_relay(north, config, problem);
         if (r < 0) {
                 north_free(north);
                 return r;
         }
+        if (north->has_collector || north->has_est)
+                open_clients(north, config);
         *ret = north;
         return 0;
 }
@@ -329,18 +416,14 @@ void north_stop(struct north *north) {
         if (!north || north->is_stopped)
                 return;
         north->is_stopped = true;
-        north->upstream = upstream_free(north->upstream);
-        north->network = network_free(north->network);
-        north->retry = sd_event_source_disable_unref(north->retry);
+        close_clients(north);
         link_watch_flush(north->watch);
 }
 
 struct north *north_free(struct north *north) {
         if (!north)
                 return NULL;
-        upstream_free(north->upstream);
-        network_free(north->network);
-        sd_event_source_disable_unref(north->retry);
+        close_clients(north);
         relay_free(north->relay);
         link_watch_free(north->watch);
         link_free(north->core);
@@ -350,7 +433,13 @@ struct north *north_free(struct north *north) {
 }
 
 uint16_t north_port(const struct north_config *config) {
-        int port = config->verifier == VERIFIER_COLLECTOR ? upstream_port(config->url) : 0;
+        int port = config->verifier == VERIFIER_COLLECTOR ? https_port(config->url) : 0;
+
+        return port > 0 ? (uint16_t)port : 0;
+}
+
+uint16_t north_est_port(const struct north_config *config) {
+        int port = config->est_url[0] ? https_port(config->est_url) : 0;
 
         return port > 0 ? (uint16_t)port : 0;
 }

@@ -124,6 +124,7 @@ static void connect_to_ports(const struct place *place) {
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         EXPECT(connect_tcp(place->paths.upstream_port) == -ECONNREFUSED);
+        EXPECT(connect_tcp(place->paths.est_port) == -ECONNREFUSED);
         EXPECT(connect_tcp(53) == -ECONNREFUSED || connect_tcp(53) == 0);
         EXPECT(connect_tcp(2) == -EACCES);
         EXPECT(bind(fd, (struct sockaddr *)&any, sizeof any) < 0 && errno == EACCES);
@@ -138,6 +139,7 @@ static void north_connects_to_its_upstream_and_to_nothing_else(void **state) {
                 skip();
         }
         place.paths.upstream_port = 1;
+        place.paths.est_port = 3;
         assert_int_equal(inside(ROLE_NORTH, &place, connect_to_ports), 0);
 }
 
