@@ -55,7 +55,8 @@ ARCHIVE := $(BUILD)/libgatewayd.a
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c)))
-SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out tests/system/mbedtls_device.c,$(wildcard tests/system/*.c)))
+MBEDTLS_SOURCES := tests/system/mbedtls_device.c tests/system/mbedtls_certificates.c
+SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES),$(wildcard tests/system/*.c)))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 SIM_SOURCES := $(wildcard tests/sim/*.c)
@@ -97,7 +98,7 @@ $(BUILD)/gateway-sim: $(SIM_SOURCES:%.c=$(BUILD)/obj/%.o)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
 
-$(BUILD)/system/mbedtls_device: $(BUILD)/obj/tests/system/mbedtls_device.o $(DEVICE_OBJECTS)
+$(BUILD)/system/mbedtls_device: $(MBEDTLS_SOURCES:%.c=$(BUILD)/obj/%.o) $(DEVICE_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@

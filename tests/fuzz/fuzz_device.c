@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What a device reads from outside: CoAP messages, and the payloads of a grant, /me, a nonce, /time. The
+/* What a device reads from outside: CoAP messages, and the payloads of a grant, /me, a nonce, /time, EST. The
  * first byte picks: a parser by itself, or a whole device on an open session, to which the rest is a row
  * of datagrams (two bytes of length each). A datagram that begins with 0xff has the id and token of the
  * request under way put in, so that what follows them is read as its answer. */
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tests/sim/device.h"
+#include "tests/sim/device_certificates.h"
 
 struct bench {
         struct device device;
@@ -24,9 +25,10 @@ static void port_random(void *user, void *data, size_t size) {
         memset(data, ++((struct bench *)user)->dice, size);
 }
 
-static void port_connect(void *user, const struct device_key *key) {
+static void port_connect(void *user, const struct device_key *key, struct device_bytes anchors) {
         (void)user;
-        if (key->identity_size > DEVICE_IDENTITY_MAX || key->key_size > DEVICE_KEY_MAX)
+        if (key->identity_size > DEVICE_IDENTITY_MAX || key->key_size > DEVICE_KEY_MAX ||
+            key->certificate_size > DEVICE_CERTIFICATE_MAX || anchors.size > DEVICE_ANCHORS_MAX)
                 abort();
 }
 
@@ -57,20 +59,38 @@ static int port_sign(void *user, const uint8_t *message, size_t size, uint8_t si
         return 0;
 }
 
-static void power_up(struct bench *bench, bool is_operational) {
+static size_t port_request(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+        (void)user;
+        (void)id;
+        memset(csr, 0x30, capacity);
+        key->key_size = 32;
+        return capacity;
+}
+
+/* Takes what has an even size. */
+static int port_matches(void *user, struct device_key *key, struct device_bytes certificate) {
+        (void)user;
+        key->identity[0] = 'c';
+        key->identity_size = 1;
+        return (int)(certificate.size & 1);
+}
+
+static void power_up(struct bench *bench, bool is_operational, bool has_certificate) {
         static const uint8_t bytes[33] = { 1 };
         const struct device_config config = {
                 .id = "sensor-1",
                 .factory_key = bytes,
                 .factory_key_size = 16,
+                .idevid = { bytes, has_certificate ? sizeof bytes : 0 },
                 .claims = { bytes, sizeof bytes, "firmware", "1.0", bytes },
                 .block_bytes = is_operational ? 64 : 0,
                 .observes = is_operational,
                 .stays_connected = true,
                 .wants_time = is_operational,
         };
-        const struct device_port port = { bench,     port_now,   port_random, port_connect, port_disconnect,
-                                          port_send, port_store, port_sign,   NULL };
+        const struct device_port port = { bench,           port_now,     port_random, port_connect,
+                                          port_disconnect, port_send,    port_store,  port_sign,
+                                          port_request,    port_matches, NULL };
         struct device_memory memory = { .has_newest = is_operational };
 
         memory.slot[0].identity_size = 5;
@@ -110,6 +130,19 @@ static void feed(struct bench *bench, const uint8_t *data, size_t size) {
         }
 }
 
+/* What it finds lies in the message, and is all there is. */
+static void check_certificates(struct device_bytes body) {
+        struct device_bytes list, one;
+
+        if (!device_read_certs_only(body, &list))
+                return;
+        if (list.size == 0 || list.data < body.data || list.data + list.size > body.data + body.size)
+                abort();
+        while (list.size > 0)
+                if (!device_next_certificate(&list, &one) || one.size < 2)
+                        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static struct bench bench;
@@ -123,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 return 0;
         data++;
         size--;
-        switch (data[-1] % 8) {
+        switch (data[-1] % 10) {
         case 0:
                 (void)device_message_parse(data, size, &message);
                 break;
@@ -142,9 +175,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         case 5:
                 (void)device_parse_time(data, size, &a, &b);
                 break;
+        case 8:
+                check_certificates((struct device_bytes){ data, size });
+                break;
         default:
                 memset(&bench, 0, sizeof bench);
-                power_up(&bench, data[-1] % 8 == 7);
+                power_up(&bench, data[-1] % 10 == 7, data[-1] % 10 == 9);
                 feed(&bench, data, size);
         }
         return 0;

@@ -101,6 +101,7 @@ static const struct {
         [DEVICE_EVENT_EVIDENCE_SENT] = { "evidence sent", COUNTER(evidence_sent) },
         [DEVICE_EVENT_EVIDENCE_ACCEPTED] = { "evidence accepted", COUNTER(evidence_accepted) },
         [DEVICE_EVENT_TIME] = { "time", 0 },
+        [DEVICE_EVENT_ANCHORS] = { "anchors fetched", COUNTER(anchors_fetched) },
         [DEVICE_EVENT_ERROR] = { "error", COUNTER(errors) },
         [DEVICE_EVENT_UNUSABLE] = { "unusable reply", COUNTER(unusable) },
         [DEVICE_EVENT_UNANSWERED] = { "unanswered", COUNTER(requests_unanswered) },
@@ -174,6 +175,7 @@ static const struct column {
         { "grants", offsetof(struct books, grants) },
         { "provisions", offsetof(struct books, provisions) },
         { "rotations", offsetof(struct books, rotations) },
+        { "anchors_fetched", offsetof(struct books, anchors_fetched) },
         { "handshakes", offsetof(struct books, handshakes) },
         { "refused", offsetof(struct books, refused) },
         { "unanswered", offsetof(struct books, unanswered) },
@@ -255,7 +257,8 @@ static void write_device(const struct sim_device *device, FILE *to, bool with_ev
 
         fprintf(to, "{\"id\":\"%s\",", device->identity.id);
         write_counts(&device->books, to);
-        fprintf(to, "\"ready_ms\":%" PRIu64 ",\"key\":\"%s\",\"identity\":", device->books.ready_ms, key);
+        fprintf(to, "\"ready_ms\":%" PRIu64 ",\"holds\":\"%s\",\"key\":\"%s\",\"identity\":", device->books.ready_ms,
+                device->identity.idevid_size > 0 ? "certificate" : "psk", key);
         write_identity(device_current_key(&device->device), to);
         fprintf(to, ",\"online\":%s,\"settled\":%s,\"locked_out\":%s,\"powered\":%s",
                 device_is_online(&device->device) ? "true" : "false", device->is_settled ? "true" : "false",

@@ -111,16 +111,20 @@ static void knock(struct control *control, struct sim_device *device) {
                 answer_error("nothing was stolen from it yet");
                 return;
         }
-        if (thief_knock(control->sim, &device->stolen, knocked, control) < 0)
+        if (thief_knock(control->sim, device, knocked, control) < 0)
                 answer_error("no socket for the thief");
         else
                 control->is_knocking = true;
 }
 
 static void steal(struct sim_device *device) {
+        struct device_bytes anchors = device_anchors(&device->device);
         unsigned i;
 
         device->stolen = *device_current_key(&device->device);
+        device->stolen_anchors_size = anchors.size;
+        if (anchors.size > 0)
+                memcpy(device->stolen_anchors, anchors.data, anchors.size);
         fputs("{\"ok\":true,\"identity\":\"", stdout);
         for (i = 0; i < device->stolen.identity_size; i++)
                 if (isalnum(device->stolen.identity[i]) || strchr("._:-", device->stolen.identity[i]))

@@ -7,7 +7,15 @@
 
 #include <string.h>
 
-static const char *const task_path[] = { "", "me", "cred", "rats/nonce", "rats/evidence", "time" };
+static const char *const task_path[] = {
+        "", "me", "cred", "rats/nonce", "rats/evidence", "time", ".well-known/est/crts"
+};
+
+static const char *path_of(const struct device *device, uint8_t task) {
+        if (task == TASK_GRANT && device_holds_certificates(device))
+                return device_enrol_path(device);
+        return task_path[task];
+}
 
 static uint64_t earlier(uint64_t a, uint64_t b) {
         return a < b ? a : b;
@@ -30,7 +38,7 @@ uint64_t device_roll(struct device *device, uint64_t low, uint64_t high) {
 
 void device_report(struct device *device, enum device_event_kind kind, const struct device_reply *reply) {
         struct device_event event = {
-                kind, (enum device_key_choice)device->choice, task_path[device->task], 0, { NULL, 0 }
+                kind, (enum device_key_choice)device->choice, path_of(device, device->task), 0, { NULL, 0 }
         };
 
         if (!device->port.event)
@@ -49,8 +57,10 @@ static bool uses_operational_key(const struct device *device) {
 }
 
 static uint64_t work_at(const struct device *device) {
-        uint64_t at = earlier(device->grant_at, device->attest_at);
+        uint64_t at = earlier(earlier(device->grant_at, device->attest_at), device->anchors_at);
 
+        if (device_is_provisional(device))
+                return device->anchors_at;
         if (device->memory.has_newest)
                 at = earlier(at, earlier(device->me_at, device->time_at));
         return at;
@@ -65,8 +75,12 @@ static uint64_t session_wanted_at(const struct device *device) {
 }
 
 static uint8_t next_task(const struct device *device, uint64_t now) {
+        if (device_is_provisional(device))
+                return device->anchors_at <= now ? TASK_ANCHORS : TASK_NONE;
         if (uses_operational_key(device) && device->me_at <= now)
                 return TASK_ME;
+        if (device->anchors_at <= now)
+                return TASK_ANCHORS;
         if (device->attest_at <= now)
                 return device->evidence_size > 0 ? TASK_EVIDENCE : TASK_NONCE;
         if (device->grant_at <= now)
@@ -74,59 +88,6 @@ static uint8_t next_task(const struct device *device, uint64_t now) {
         if (uses_operational_key(device) && device->time_at <= now)
                 return TASK_TIME;
         return TASK_NONE;
-}
-
-static void begin_task(struct device *device, uint8_t task, uint64_t now) {
-        struct device_request request = { DEVICE_POST, task_path[task], { NULL, 0 }, DEVICE_FORMAT_NONE, false };
-
-        if (task == TASK_ME || task == TASK_TIME)
-                request.method = DEVICE_GET;
-        if (task == TASK_ME)
-                request.observes = device->config.observes;
-        if (task == TASK_GRANT && device->config.grant_key_bytes > 0) {
-                device->request_body[0] = 0xa1; /* {1: key-size}: sizes from 24 to 255 take two bytes */
-                device->request_body[1] = 0x01;
-                request.body.size = 3;
-                if (device->config.grant_key_bytes >= 24) {
-                        device->request_body[2] = 0x18;
-                        request.body.size = 4;
-                }
-                device->request_body[request.body.size - 1] = device->config.grant_key_bytes;
-                request.body.data = device->request_body;
-                request.content_format = DEVICE_FORMAT_CBOR;
-        }
-        if (task == TASK_EVIDENCE) {
-                request.body.data = device->evidence;
-                request.body.size = device->evidence_size;
-                request.content_format = DEVICE_FORMAT_EAT_CWT;
-        }
-        device->task = task;
-        device->was_observing = device->coap.is_observing;
-        device_coap_start(&device->coap, &request, now);
-}
-
-/* Goes on as far as it can without waiting; returns when there is more to do. */
-static uint64_t carry_on(struct device *device) {
-        uint64_t now = device->port.now(device->port.user);
-        uint64_t at;
-        uint8_t task;
-
-        if (device->phase == PHASE_ONLINE && !device->coap.is_busy) {
-                task = next_task(device, now);
-                if (task != TASK_NONE)
-                        begin_task(device, task, now);
-                else if (!device->config.observes && !device->config.stays_connected)
-                        device_leave(device);
-        }
-        if (device->phase == PHASE_OFFLINE) {
-                at = later(device->connect_at, session_wanted_at(device));
-                if (at > now)
-                        return at;
-                device_connect(device, now);
-        }
-        if (device->phase == PHASE_CONNECTING)
-                return device->connect_until;
-        return device->coap.is_busy ? device_coap_deadline(&device->coap) : work_at(device);
 }
 
 /* ---- answers ---- */
@@ -139,7 +100,7 @@ static uint32_t wait_sec(const struct device_reply *reply) {
         return reply->max_age_sec < 86400 ? reply->max_age_sec : 86400;
 }
 
-static void lengthen(uint32_t *pause_sec) {
+void device_lengthen(uint32_t *pause_sec) {
         if (*pause_sec < DEVICE_RETRY_MIN_SEC)
                 *pause_sec = DEVICE_RETRY_MIN_SEC;
         else if (*pause_sec > DEVICE_RETRY_MAX_SEC / 2)
@@ -157,13 +118,13 @@ static uint64_t ask_again_at(struct device *device, const struct device_reply *r
         if (reply && (reply->code == DEVICE_CODE(4, 29) || reply->code == DEVICE_CODE(5, 3))) {
                 wait_ms = wait_sec(reply) * UINT64_C(1000);
         } else {
-                lengthen(pause_sec);
+                device_lengthen(pause_sec);
                 wait_ms = *pause_sec * UINT64_C(1000);
         }
         return now + wait_ms + device_roll(device, 0, earlier(wait_ms / 8, DEVICE_RETRY_MAX_SEC * 1000));
 }
 
-static void postpone(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
+void device_postpone(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
         uint32_t pause_sec = DEVICE_RETRY_MAX_SEC;
 
         if (task == TASK_ME)
@@ -172,8 +133,78 @@ static void postpone(struct device *device, uint8_t task, const struct device_re
                 device->grant_at = ask_again_at(device, reply, &device->grant_pause_sec, now);
         else if (task == TASK_NONCE || task == TASK_EVIDENCE)
                 device->attest_at = ask_again_at(device, reply, &device->attest_pause_sec, now);
+        else if (task == TASK_ANCHORS)
+                device->anchors_at = ask_again_at(device, reply, &device->anchors_pause_sec, now);
         else if (task == TASK_TIME)
                 device->time_at = ask_again_at(device, reply, &pause_sec, now);
+}
+
+/* {1: key-size}: sizes from 24 to 255 take two bytes. */
+static void ask_key_size(struct device *device, struct device_request *request) {
+        if (device->config.grant_key_bytes == 0)
+                return;
+        device->request_body[0] = 0xa1;
+        device->request_body[1] = 0x01;
+        request->body.size = 3;
+        if (device->config.grant_key_bytes >= 24) {
+                device->request_body[2] = 0x18;
+                request->body.size = 4;
+        }
+        device->request_body[request->body.size - 1] = device->config.grant_key_bytes;
+        request->body.data = device->request_body;
+        request->content_format = DEVICE_FORMAT_CBOR;
+}
+
+/* False: it cannot be done now, and was put off. */
+static bool begin_task(struct device *device, uint8_t task, uint64_t now) {
+        struct device_request request = { DEVICE_POST, path_of(device, task), { NULL, 0 }, DEVICE_FORMAT_NONE, false };
+
+        if (task == TASK_ME || task == TASK_TIME || task == TASK_ANCHORS)
+                request.method = DEVICE_GET;
+        if (task == TASK_ME)
+                request.observes = device->config.observes;
+        if (task == TASK_GRANT && device_holds_certificates(device)) {
+                if (!device_ask_certificate(device, &request.body)) {
+                        device_postpone(device, TASK_GRANT, NULL, now);
+                        return false;
+                }
+                request.content_format = DEVICE_FORMAT_PKCS10;
+        } else if (task == TASK_GRANT) {
+                ask_key_size(device, &request);
+        }
+        if (task == TASK_EVIDENCE) {
+                request.body.data = device->evidence;
+                request.body.size = device->evidence_size;
+                request.content_format = DEVICE_FORMAT_EAT_CWT;
+        }
+        device->task = task;
+        device->was_observing = device->coap.is_observing;
+        device_coap_start(&device->coap, &request, now);
+        return true;
+}
+
+/* Goes on as far as it can without waiting; returns when there is more to do. */
+static uint64_t carry_on(struct device *device) {
+        uint64_t now = device->port.now(device->port.user);
+        uint64_t at;
+        uint8_t task;
+
+        if (device->phase == PHASE_ONLINE && !device->coap.is_busy) {
+                do
+                        task = next_task(device, now);
+                while (task != TASK_NONE && !begin_task(device, task, now));
+                if (task == TASK_NONE && !device->config.observes && !device->config.stays_connected)
+                        device_leave(device);
+        }
+        if (device->phase == PHASE_OFFLINE) {
+                at = later(device->connect_at, session_wanted_at(device));
+                if (at > now)
+                        return at;
+                device_connect(device, now);
+        }
+        if (device->phase == PHASE_CONNECTING)
+                return device->connect_until;
+        return device->coap.is_busy ? device_coap_deadline(&device->coap) : work_at(device);
 }
 
 static void act_on_due(struct device *device, uint64_t now) {
@@ -184,6 +215,12 @@ static void act_on_due(struct device *device, uint64_t now) {
                 device->grant_at = DEVICE_NEVER;
                 device->grant_pause_sec = 0;
                 device->grant_needs_evidence = false;
+        }
+
+        if (!(device->me.due & DEVICE_DUE_ANCHORS)) {
+                device->anchors_pause_sec = 0;
+        } else if (device->anchors_at == DEVICE_NEVER && device_holds_certificates(device)) {
+                device->anchors_at = in_sec(now, device->anchors_pause_sec);
         }
 
         if (!device->port.sign)
@@ -213,54 +250,45 @@ static bool take_grant(struct device *device, const struct device_reply *reply, 
         const struct device_key *used = device_key_of(device, device->choice);
         struct device_key key;
 
-        if (reply->content_format != DEVICE_FORMAT_UCCS ||
-            !device_parse_grant(reply->body.data, reply->body.size, device->config.id, &key))
+        if (device_holds_certificates(device)) {
+                if (!device_read_certificate(device, reply, &key)) {
+                        device_forget_request(device);
+                        return false;
+                }
+        } else if (reply->content_format != DEVICE_FORMAT_UCCS ||
+                   !device_parse_grant(reply->body.data, reply->body.size, device->config.id, &key)) {
                 return false;
+        }
         if (key.identity_size == used->identity_size && memcmp(key.identity, used->identity, key.identity_size) == 0)
                 return false;
         if (!device_keep_grant(device, &key)) {
-                postpone(device, TASK_GRANT, NULL, now);
+                device_postpone(device, TASK_GRANT, NULL, now);
                 return true;
         }
         device->grant_at = DEVICE_NEVER;
-        lengthen(&device->grant_pause_sec); /* until /me no longer asks: never one after another at once */
+        device_lengthen(&device->grant_pause_sec); /* until /me no longer asks: never one after another at once */
         device_report(device, DEVICE_EVENT_GRANTED, reply);
         device_leave(device);
         device->connect_at = now;
         return true;
 }
 
-static bool take_nonce(struct device *device, const struct device_reply *reply) {
-        struct device_nonce nonce;
-        struct device_reply made = { 0, DEVICE_FORMAT_EAT_CWT, 0, { NULL, 0 } };
+/* The first anchors of all are used at once, on a session that must live up to them. */
+static bool take_anchors(struct device *device, const struct device_reply *reply, uint64_t now) {
+        bool was_provisional = device_is_provisional(device), is_stored;
 
-        if (reply->content_format != DEVICE_FORMAT_CBOR && reply->content_format != DEVICE_FORMAT_OCTETS)
+        if (!device_keep_anchors(device, reply, &is_stored))
                 return false;
-        if (!device_parse_nonce(reply->body.data, reply->body.size, reply->content_format == DEVICE_FORMAT_OCTETS,
-                                &nonce))
-                return false;
-        device->evidence_size =
-                device_build_evidence(&device->config.claims, device->config.id, &nonce, device->port.sign,
-                                      device->port.user, device->evidence, sizeof(device->evidence));
-        if (device->evidence_size == 0)
-                return false;
-        made.body.data = device->evidence;
-        made.body.size = device->evidence_size;
-        device->task = TASK_EVIDENCE;
-        device_report(device, DEVICE_EVENT_EVIDENCE_SENT, &made);
-        return true;
-}
-
-static bool take_evidence_reply(struct device *device, const struct device_reply *reply, uint64_t now) {
-        device->evidence_size = 0;
-        device->attest_at = DEVICE_NEVER;
-        lengthen(&device->attest_pause_sec); /* forgotten once /me no longer asks */
+        device->anchors_at = DEVICE_NEVER;
+        device_lengthen(&device->anchors_pause_sec); /* until /me no longer asks */
+        if (!is_stored)
+                device_postpone(device, TASK_ANCHORS, NULL, now);
+        device_report(device, DEVICE_EVENT_ANCHORS, reply);
         device->me_at = now;
-        if (device->grant_needs_evidence) {
-                device->grant_needs_evidence = false;
-                device->grant_at = now;
+        if (was_provisional) {
+                device_leave(device);
+                device->connect_at = now;
         }
-        device_report(device, DEVICE_EVENT_EVIDENCE_ACCEPTED, reply);
         return true;
 }
 
@@ -278,9 +306,12 @@ static bool take_success(struct device *device, uint8_t task, const struct devic
         case TASK_GRANT:
                 return take_grant(device, reply, now);
         case TASK_NONCE:
-                return take_nonce(device, reply);
+                return device_take_nonce(device, reply);
         case TASK_EVIDENCE:
-                return take_evidence_reply(device, reply, now);
+                device_evidence_taken(device, reply, now);
+                return true;
+        case TASK_ANCHORS:
+                return take_anchors(device, reply, now);
         default:
                 if (!device_parse_time(reply->body.data, reply->body.size, &epoch_sec, &quality))
                         return false;
@@ -296,31 +327,19 @@ static void grant_denied(struct device *device, uint64_t now) {
         device->grant_needs_evidence = true;
         device->grant_at = DEVICE_NEVER;
         device->attest_at = earlier(device->attest_at, in_sec(now, device->grant_pause_sec));
-        lengthen(&device->grant_pause_sec);
-}
-
-/* The challenge is used up or too old, or this evidence is not wanted: what is kept is worthless. A
- * new challenge is asked for at once the first time. */
-static void evidence_denied(struct device *device, const struct device_reply *reply, uint64_t now) {
-        bool needs_nonce = reply->code == DEVICE_CODE(4, 9) || reply->code == DEVICE_CODE(4, 22);
-
-        device->evidence_size = 0;
-        if (needs_nonce && device->attest_pause_sec == 0) {
-                lengthen(&device->attest_pause_sec);
-                device->attest_at = now;
-        } else {
-                postpone(device, TASK_EVIDENCE, reply, now);
-        }
+        device_lengthen(&device->grant_pause_sec);
 }
 
 static void take_error(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
         device_report(device, DEVICE_EVENT_ERROR, reply);
+        if (task == TASK_GRANT && reply->code >> 5 == 4 && reply->code != DEVICE_CODE(4, 29))
+                device_forget_request(device); /* this one will not do: another key, another request */
         if (task == TASK_GRANT && reply->code == DEVICE_CODE(4, 3) && device->port.sign)
                 grant_denied(device, now);
         else if (task == TASK_EVIDENCE && reply->code >> 5 == 4 && reply->code != DEVICE_CODE(4, 29))
-                evidence_denied(device, reply, now);
+                device_evidence_denied(device, reply, now);
         else
-                postpone(device, task, reply, now);
+                device_postpone(device, task, reply, now);
 }
 
 static void take_result(struct device *device, enum device_coap_result result, uint64_t now) {
@@ -343,7 +362,7 @@ static void take_result(struct device *device, enum device_coap_result result, u
                 return;
         case DEVICE_COAP_FAILED:
                 device_report(device, DEVICE_EVENT_UNUSABLE, NULL);
-                postpone(device, task, NULL, now);
+                device_postpone(device, task, NULL, now);
                 break;
         case DEVICE_COAP_REPLY:
                 device->backoff_ms = 0;
@@ -351,7 +370,7 @@ static void take_result(struct device *device, enum device_coap_result result, u
                         take_error(device, task, reply, now);
                 } else if (!take_success(device, task, reply, now)) {
                         device_report(device, DEVICE_EVENT_UNUSABLE, reply);
-                        postpone(device, task, NULL, now);
+                        device_postpone(device, task, NULL, now);
                 }
                 break;
         }
@@ -372,7 +391,11 @@ void device_init(struct device *device, const struct device_config *config, cons
         device->factory.identity_size = (uint8_t)earlier(strlen(config->id), DEVICE_IDENTITY_MAX);
         memcpy(device->factory.identity, config->id, device->factory.identity_size);
         device->factory.key_size = (uint8_t)earlier(config->factory_key_size, DEVICE_KEY_MAX);
-        memcpy(device->factory.key, config->factory_key, device->factory.key_size);
+        if (device->factory.key_size > 0)
+                memcpy(device->factory.key, config->factory_key, device->factory.key_size);
+        device->factory.certificate_size = (uint16_t)earlier(config->idevid.size, DEVICE_CERTIFICATE_MAX);
+        if (device->factory.certificate_size > 0)
+                memcpy(device->factory.certificate, config->idevid.data, device->factory.certificate_size);
 
         device->coap.send = port->send;
         device->coap.random = port->random;
@@ -387,6 +410,7 @@ void device_init(struct device *device, const struct device_config *config, cons
         device->attest_at = DEVICE_NEVER;
         device->time_at = config->wants_time ? now : DEVICE_NEVER;
         device->grant_at = device->memory.has_newest ? DEVICE_NEVER : now;
+        device->anchors_at = device_holds_certificates(device) && device->memory.anchors_size == 0 ? now : DEVICE_NEVER;
         /* A whole site that gets its power back should not knock in the same instant. */
         device->connect_at =
                 now + device_roll(device, 0, config->backoff_min_ms ? config->backoff_min_ms : DEVICE_BACKOFF_MIN_MS);
@@ -475,7 +499,7 @@ bool device_is_settled(const struct device *device) {
         if (device->config.observes && (device->phase != PHASE_ONLINE || !device->coap.is_observing))
                 return false;
         return device->me_at > now && device->grant_at == DEVICE_NEVER && device->attest_at == DEVICE_NEVER &&
-               device->time_at > now;
+               device->anchors_at == DEVICE_NEVER && device->time_at > now;
 }
 
 bool device_is_online(const struct device *device) {

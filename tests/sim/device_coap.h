@@ -13,9 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The largest body taken or sent (grant < 100 bytes, /me about 50, an EAT about 250). */
+/* The largest body taken (grant < 100 bytes, /me about 50, a certificate about 500; /crts with two
+ * generations of the CA about 2,000). */
 #ifndef DEVICE_BODY_MAX
-#define DEVICE_BODY_MAX 1024
+#define DEVICE_BODY_MAX 3200
 #endif
 /* The largest payload of one datagram: 16, 32, … 1024 (RFC 7959 §2.2). */
 #ifndef DEVICE_BLOCK_MAX
@@ -44,6 +45,9 @@ enum device_format {
         DEVICE_FORMAT_CBOR = 60,
         DEVICE_FORMAT_PROBLEM = 257,
         DEVICE_FORMAT_EAT_CWT = 263,
+        DEVICE_FORMAT_PKCS7_CERTS = 281,
+        DEVICE_FORMAT_PKCS10 = 286,
+        DEVICE_FORMAT_PKIX_CERT = 287,
         DEVICE_FORMAT_UCCS = 601
 };
 

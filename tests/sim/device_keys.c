@@ -124,7 +124,7 @@ void device_connect(struct device *device, uint64_t now) {
         device->choice = device_choose_key(device);
         device->phase = PHASE_CONNECTING;
         device->connect_until = now + DEVICE_HANDSHAKE_MAX_MS;
-        device->port.connect(device->port.user, device_key_of(device, device->choice));
+        device->port.connect(device->port.user, device_key_of(device, device->choice), device_anchors(device));
 }
 
 /* Where to turn after a handshake that did not succeed. A refused new key makes way for the old one at
@@ -135,6 +135,8 @@ void device_handshake_failed(struct device *device, bool is_refused, uint64_t no
         device_report(device, is_refused ? DEVICE_EVENT_REFUSED : DEVICE_EVENT_NO_ANSWER, NULL);
         if (is_refused)
                 note_refused(device);
+        else
+                device_anchors_failed(device, now);
 
         if (device->choice == DEVICE_KEY_PENDING) {
                 if (!is_refused && ++device->pending_silences < DEVICE_PENDING_TRIES) {
@@ -195,6 +197,7 @@ void device_key_works(struct device *device, uint64_t now) {
         device->is_locked_out = false;
         device->prefers_old = false;
         device->pending_silences = 0;
+        device_anchors_held(device);
         if (device->choice == DEVICE_KEY_PENDING)
                 key_proven(device, now);
         else
@@ -202,16 +205,27 @@ void device_key_works(struct device *device, uint64_t now) {
 }
 
 bool device_keep_grant(struct device *device, const struct device_key *key) {
-        struct device_memory before = device->memory;
+        struct device_memory *memory = &device->memory;
+        const uint8_t newest = memory->newest, has_pending = memory->has_pending;
+        const uint32_t failed_sec = memory->failing_sec;
+        const uint16_t csr_size = memory->csr_size;
+        struct device_key displaced, *slot;
 
         if (device->choice == DEVICE_KEY_SECOND) { /* the key that works is the newest from now on */
-                device->memory.newest = (uint8_t)(1 - device->memory.newest);
-                device->memory.failing_sec = 0;
+                memory->newest = (uint8_t)(1 - memory->newest);
+                memory->failing_sec = 0;
         }
-        device->memory.slot[pending_slot(&device->memory)] = *key;
-        device->memory.has_pending = 1;
+        slot = &memory->slot[pending_slot(memory)];
+        displaced = *slot;
+        *slot = *key;
+        memory->has_pending = 1;
+        memory->csr_size = 0;
         if (!device_store(device)) {
-                device->memory = before;
+                *slot = displaced;
+                memory->newest = newest;
+                memory->has_pending = has_pending;
+                memory->failing_sec = failed_sec;
+                memory->csr_size = csr_size;
                 return false;
         }
         device->is_failing = false;

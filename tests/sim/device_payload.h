@@ -10,16 +10,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DEVICE_IDENTITY_MAX 64 /* device id as PSK identity; a kid has 16 */
-#define DEVICE_KEY_MAX      64 /* a factory PSK; operational ones have 16 to 32 */
-#define DEVICE_NONCE_MAX    64 /* RFC 9711 §4.1: 8 to 64 */
+#define DEVICE_IDENTITY_MAX 64 /* device id as PSK identity; a kid has 16, a fingerprint 64 */
+#define DEVICE_KEY_MAX      64 /* a factory PSK; operational ones have 16 to 32; a P-256 private key 32 */
+/* The largest certificate, DER: an LDevID has about 450 bytes. Of an IDevID, with the certificates that lead
+ * from it to what the gateway knows. A device with PSKs alone needs 1. */
+#ifndef DEVICE_CERTIFICATE_MAX
+#define DEVICE_CERTIFICATE_MAX 896
+#endif
+#define DEVICE_NONCE_MAX 64 /* RFC 9711 §4.1: 8 to 64 */
 
-/* A PSK and the identity to show with it. identity_size 0: no key. */
+/* A PSK and the identity to show with it; or, with certificate_size > 0, a certificate, its private key and
+ * a name for logs (the certificate's fingerprint). identity_size 0: no key. */
 struct device_key {
         uint8_t identity[DEVICE_IDENTITY_MAX];
         uint8_t identity_size;
         uint8_t key[DEVICE_KEY_MAX];
         uint8_t key_size;
+        uint16_t certificate_size;
+        uint8_t certificate[DEVICE_CERTIFICATE_MAX]; /* DER, this device's first; further ones concatenated */
 };
 
 /* Bits of /me's `due`. */

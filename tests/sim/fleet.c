@@ -35,10 +35,10 @@ static void port_random(void *user, void *data, size_t size) {
         dice_fill(&device->dice, data, size);
 }
 
-static void port_connect(void *user, const struct device_key *key) {
+static void port_connect(void *user, const struct device_key *key, struct device_bytes anchors) {
         struct sim_device *device = user;
 
-        session_connect(&device->session, key);
+        session_connect(&device->session, key, anchors);
 }
 
 static void port_disconnect(void *user) {
@@ -68,6 +68,16 @@ static int port_sign(void *user, const uint8_t *message, size_t size, uint8_t si
         return attester_sign(&device->attester, message, size, signature);
 }
 
+static size_t port_request(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+        (void)user;
+        return certificate_request(id, key, csr, capacity);
+}
+
+static int port_matches(void *user, struct device_key *key, struct device_bytes certificate) {
+        (void)user;
+        return certificate_matches(key, certificate);
+}
+
 static void port_event(void *user, const struct device_event *event) {
         books_take(user, event);
 }
@@ -82,10 +92,11 @@ static void plan_reboot(struct sim_device *device) {
                 device->reboot_at = device_ms(device) + every / 2 + dice_roll(&device->dice) % every;
 }
 
-/* A reply to POST /cred that carries a grant: the most delicate datagram of all. CoAP code 2.04. */
+/* A reply to /cred, sen or sren that carries a grant: the most delicate datagram of all. CoAP code 2.04. */
 static bool is_grant(const struct sim_device *device, const uint8_t *data, size_t size) {
         return size > 4 && data[1] == DEVICE_CODE(2, 4) && device->device.coap.is_busy &&
-               strcmp(device->device.coap.request.path, "cred") == 0;
+               device->device.coap.request.method == DEVICE_POST &&
+               strncmp(device->device.coap.request.path, "rats", 4) != 0;
 }
 
 /* Half of the lost replies take the device with them (its power goes as the reply arrives), the other
@@ -150,10 +161,13 @@ static void session_datagram(void *user, const uint8_t *data, size_t size) {
 
 static void power_up(struct sim_device *device) {
         const struct sim_options *options = &device->sim->options;
+        const struct identity *identity = &device->identity;
+        bool has_idevid = identity->idevid_size > 0;
         const struct device_config config = {
-                .id = device->identity.id,
-                .factory_key = device->identity.factory_key,
-                .factory_key_size = sizeof(device->identity.factory_key),
+                .id = identity->id,
+                .factory_key = has_idevid ? identity->idevid_key : identity->factory_key,
+                .factory_key_size = has_idevid ? sizeof(identity->idevid_key) : sizeof(identity->factory_key),
+                .idevid = { identity->idevid, identity->idevid_size },
                 .claims = { .ueid = device->attester.ueid,
                             .ueid_size = sizeof(device->attester.ueid),
                             .software_name = options->software_name,
@@ -177,6 +191,8 @@ static void power_up(struct sim_device *device) {
                 .send = port_send,
                 .store = port_store,
                 .sign = options->attests ? port_sign : NULL,
+                .request = port_request,
+                .matches = port_matches,
                 .event = port_event,
         };
 
@@ -350,6 +366,11 @@ int fleet_open(struct sim *sim) {
         }
         if (timers_open(&sim->timers, sim->devices, sim->count) < 0)
                 return -ENOMEM;
+        if (sim->options.certificate_percent > 0) {
+                r = manufacturer_open(&sim->manufacturer, sim->options.manufacturer);
+                if (r < 0)
+                        return r;
+        }
         r = state_open(sim);
         if (r < 0)
                 return r;
@@ -381,6 +402,7 @@ void fleet_close(struct sim *sim) {
                 attester_close(&sim->devices[i].attester);
                 books_free(&sim->devices[i].books);
         }
+        manufacturer_close(&sim->manufacturer);
         timers_close(&sim->timers);
         free(sim->devices);
         sim->devices = NULL;

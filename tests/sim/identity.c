@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the factory gave each device (id, PSK, attestation key), and the registry file that tells the
- * gateway of it. */
+/* What the factory gave each device (id, PSK or IDevID, attestation key), and the registry file that tells
+ * the gateway of it. */
 
 #include "sim.h"
 
@@ -61,24 +61,36 @@ static EVP_PKEY *make_key(const BIGNUM *scalar, const uint8_t *point) {
         return key;
 }
 
-int attester_open(struct attester *attester, const struct identity *identity) {
-        BIGNUM *scalar = BN_bin2bn(identity->scalar, sizeof(identity->scalar), NULL);
+static EVP_PKEY *key_and_point(const uint8_t scalar[32], uint8_t encoded[POINT_SIZE]) {
+        BIGNUM *number = BN_bin2bn(scalar, 32, NULL);
         EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
         EC_POINT *point = group ? EC_POINT_new(group) : NULL;
-        uint8_t encoded[POINT_SIZE];
+        EVP_PKEY *key = NULL;
 
-        attester->key = NULL;
-        if (scalar && point && EC_POINT_mul(group, point, scalar, NULL, NULL, NULL) &&
-            EC_POINT_point2oct(group, point, POINT_CONVERSION_UNCOMPRESSED, encoded, sizeof(encoded), NULL) ==
-                    sizeof(encoded)) {
-                attester->key = make_key(scalar, encoded);
-                attester->ueid[0] = 0x01; /* RFC 9711 §4.2.1: RAND */
-                SHA256(encoded, sizeof(encoded), attester->ueid + 1);
-        }
+        if (number && point && EC_POINT_mul(group, point, number, NULL, NULL, NULL) &&
+            EC_POINT_point2oct(group, point, POINT_CONVERSION_UNCOMPRESSED, encoded, POINT_SIZE, NULL) == POINT_SIZE)
+                key = make_key(number, encoded);
         EC_POINT_free(point);
         EC_GROUP_free(group);
-        BN_clear_free(scalar);
-        return attester->key ? 0 : -ENOMEM;
+        BN_clear_free(number);
+        return key;
+}
+
+EVP_PKEY *private_key(const uint8_t scalar[32]) {
+        uint8_t encoded[POINT_SIZE];
+
+        return key_and_point(scalar, encoded);
+}
+
+int attester_open(struct attester *attester, const struct identity *identity) {
+        uint8_t encoded[POINT_SIZE];
+
+        attester->key = key_and_point(identity->scalar, encoded);
+        if (!attester->key)
+                return -ENOMEM;
+        attester->ueid[0] = 0x01; /* RFC 9711 §4.2.1: RAND */
+        SHA256(encoded, sizeof(encoded), attester->ueid + 1);
+        return 0;
 }
 
 void attester_close(struct attester *attester) {
@@ -148,22 +160,24 @@ static int write_pem(FILE *file, EVP_PKEY *key, bool is_json) {
 }
 
 static int write_row(FILE *file, const struct sim *sim, const struct sim_device *device, bool is_json) {
-        bool attests = sim->options.attests;
+        bool attests = sim->options.attests, has_psk = device->identity.idevid_size == 0;
+        const char *profile = has_psk ? sim->options.profile : sim->options.certificate_profile;
         int r = 0;
 
-        if (is_json)
-                fprintf(file, "%s  {\"id\": \"%s\", \"profile\": \"%s\", \"psk\": \"", device->number ? ",\n" : "",
-                        device->identity.id, sim->options.profile);
-        else
-                fprintf(file, "%s,%s,", device->identity.id, sim->options.profile);
-        write_psk(file, &device->identity, sim->options.psk_form);
-        if (is_json && attests)
-                fputs("\", \"attestation_key\": \"", file);
-        else if (attests)
-                fputs(",\"", file);
-        if (attests)
+        fprintf(file, is_json ? "%s  {\"id\": \"%s\", \"profile\": \"%s\"" : "%s%s,%s,",
+                is_json && device->number ? ",\n" : "", device->identity.id, profile);
+        if (is_json && has_psk)
+                fputs(", \"psk\": \"", file);
+        if (has_psk)
+                write_psk(file, &device->identity, sim->options.psk_form);
+        if (is_json && has_psk)
+                fputc('"', file);
+        if (attests) {
+                fputs(is_json ? ", \"attestation_key\": \"" : ",\"", file);
                 r = write_pem(file, device->attester.key, is_json);
-        fputs(is_json ? "\"}" : attests ? "\"\n" : "\n", file);
+                fputc('"', file);
+        }
+        fputc(is_json ? '}' : '\n', file);
         return r;
 }
 

@@ -22,6 +22,10 @@ static const char help[] =
         "  --import-out FILE        writes what `gatewayctl device import` reads: .json, or else CSV\n"
         "  --write-only             ends after writing it\n"
         "  --profile NAME           profile in that file (sensor)\n"
+        "  --certificates PERCENT   of the devices hold certificates instead of PSKs (0); wants --manufacturer\n"
+        "  --manufacturer FILE      the CA of their IDevIDs, for the profile's idevid_anchors (PEM, its key in\n"
+        "                           FILE.key); made if it is not there\n"
+        "  --certificate-profile NAME   their profile in the import file (sensor-x509)\n"
         "  --psk-form hex|text|base64   how it spells the factory keys (hex)\n"
         "  --no-attest              devices without attestation key\n"
         "  --software NAME:VERSION  what evidence claims (sensor-firmware:1.0.0)\n"
@@ -126,6 +130,9 @@ enum {
         OPTION_IMPORT_OUT,
         OPTION_WRITE_ONLY,
         OPTION_PROFILE,
+        OPTION_CERTIFICATES,
+        OPTION_MANUFACTURER,
+        OPTION_CERTIFICATE_PROFILE,
         OPTION_PSK_FORM,
         OPTION_NO_ATTEST,
         OPTION_SOFTWARE,
@@ -162,6 +169,9 @@ static const struct option long_options[] = {
         { "import-out", required_argument, NULL, OPTION_IMPORT_OUT },
         { "write-only", no_argument, NULL, OPTION_WRITE_ONLY },
         { "profile", required_argument, NULL, OPTION_PROFILE },
+        { "certificates", required_argument, NULL, OPTION_CERTIFICATES },
+        { "manufacturer", required_argument, NULL, OPTION_MANUFACTURER },
+        { "certificate-profile", required_argument, NULL, OPTION_CERTIFICATE_PROFILE },
         { "psk-form", required_argument, NULL, OPTION_PSK_FORM },
         { "no-attest", no_argument, NULL, OPTION_NO_ATTEST },
         { "software", required_argument, NULL, OPTION_SOFTWARE },
@@ -215,6 +225,15 @@ static void take_fleet(struct sim_options *o, int option, char *value) {
                 return;
         case OPTION_PROFILE:
                 o->profile = name("profile", value, 64);
+                return;
+        case OPTION_CERTIFICATES:
+                o->certificate_percent = number("certificates", value, 0, 100);
+                return;
+        case OPTION_MANUFACTURER:
+                o->manufacturer = value;
+                return;
+        case OPTION_CERTIFICATE_PROFILE:
+                o->certificate_profile = name("certificate-profile", value, 64);
                 return;
         case OPTION_PSK_FORM:
                 o->psk_form = psk_form(value);
@@ -329,6 +348,7 @@ void options_parse(struct sim_options *options, int argc, char **argv) {
                 .devices = 1,
                 .prefix = "sim-",
                 .profile = "sensor",
+                .certificate_profile = "sensor-x509",
                 .ciphers = "ECDHE-PSK-CHACHA20-POLY1305:PSK-AES128-GCM-SHA256:PSK-AES128-CCM:PSK-AES128-CCM8",
                 .software_name = "sensor-firmware",
                 .software_version = "1.0.0",
@@ -347,6 +367,10 @@ void options_parse(struct sim_options *options, int argc, char **argv) {
         }
         if (optind < argc) {
                 fprintf(stderr, "gateway-sim: \"%s\" is no option; --help lists them\n", argv[optind]);
+                exit(2);
+        }
+        if (options->certificate_percent > 0 && !options->manufacturer) {
+                fputs("gateway-sim: --certificates wants --manufacturer FILE\n", stderr);
                 exit(2);
         }
         if (options->write_only && !options->import_out) {

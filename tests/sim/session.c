@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A DTLS 1.2 client session with PSK on OpenSSL: the transport under one device. The BIO is ours, so
+/* A DTLS 1.2 client session on OpenSSL: the transport under one device. The BIO is ours, so
  * that datagrams can be lost on the way, in both directions and below DTLS. */
 
 #include "sim.h"
@@ -202,13 +202,26 @@ void session_close(struct session *session) {
 
 /* Alerts that speak of the key. close_notify, internal_error, handshake_failure (no suite in common) and
  * the rest say that the gateway cannot serve now, which is no refusal. */
-static bool alert_refuses(uint8_t alert) {
-        return alert == SSL_AD_UNKNOWN_PSK_IDENTITY || alert == SSL_AD_ACCESS_DENIED || alert == SSL_AD_DECRYPT_ERROR ||
-               alert == SSL_AD_BAD_RECORD_MAC;
+static bool alert_refuses(uint8_t alert, bool is_certificate) {
+        switch (alert) {
+        case SSL_AD_UNKNOWN_PSK_IDENTITY:
+        case SSL_AD_ACCESS_DENIED:
+        case SSL_AD_DECRYPT_ERROR:
+        case SSL_AD_BAD_RECORD_MAC:
+                return true;
+        case SSL_AD_BAD_CERTIFICATE:
+        case SSL_AD_CERTIFICATE_REVOKED:
+        case SSL_AD_CERTIFICATE_EXPIRED:
+        case SSL_AD_CERTIFICATE_UNKNOWN:
+        case SSL_AD_UNKNOWN_CA:
+                return is_certificate;
+        default:
+                return false;
+        }
 }
 
 static void ended(struct session *session) {
-        bool is_refused = !session->is_open && alert_refuses(session->alert);
+        bool is_refused = !session->is_open && alert_refuses(session->alert, session->key.certificate_size > 0);
 
         drop(session);
         if (is_refused)
@@ -237,7 +250,7 @@ static uint64_t time_limit(const struct session *session) {
         return real_ms() + session->settings->handshake_timeout_ms;
 }
 
-void session_connect(struct session *session, const struct device_key *key) {
+void session_connect(struct session *session, const struct device_key *key, struct device_bytes anchors) {
         BIO *bio;
         int r;
 
@@ -254,6 +267,10 @@ void session_connect(struct session *session, const struct device_key *key) {
         }
         SSL_set_app_data(session->ssl, session);
         SSL_set_bio(session->ssl, bio, bio);
+        if (key->certificate_size > 0 && !certificate_use(session->ssl, key, anchors)) {
+                session->is_broken = true;
+                return;
+        }
         SSL_set_mtu(session->ssl, 1252);
         SSL_set_connect_state(session->ssl);
         if (session->settings->first_timeout_ms > 0)

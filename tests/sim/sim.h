@@ -16,6 +16,9 @@
 
 #define SIM_ID_MAX           64
 #define SIM_FACTORY_KEY_SIZE 32 /* printable, so that every form of an import file can hold it */
+/* RFC 7925 §4.4's suite last: the shorter tag is for those who need it. */
+#define SIM_CERTIFICATE_CIPHERS                                                                                        \
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8"
 
 struct sim;
 
@@ -27,8 +30,9 @@ struct sim_options {
         const char *gateway; /* address:port */
         unsigned devices;
         const char *prefix; /* of device ids */
-        const char *profile;
+        const char *profile, *certificate_profile;
         const char *import_out;
+        const char *manufacturer;
         enum psk_form psk_form;
         const char *state;
         const char *test_clock;
@@ -37,7 +41,8 @@ struct sim_options {
         const char *software_name, *software_version, *measurement; /* text; its SHA-256 is claimed */
         bool has_seed;
         uint64_t seed;
-        double loss, lost_reply; /* percent */
+        double loss, lost_reply;      /* percent */
+        unsigned certificate_percent; /* of the devices hold certificates */
         unsigned reboot_every_sec, run_for_sec, ramp_sec, key_bytes;
         unsigned ack_timeout_ms, backoff_min_ms, backoff_max_ms, handshake_timeout_ms;
         uint16_t block_bytes;
@@ -76,7 +81,7 @@ void dice_fill(struct dice *dice, void *data, size_t size);
 /* True in so many per cent of the calls. */
 bool dice_happens(struct dice *dice, double percent);
 
-/* ---- session.c: DTLS 1.2 with PSK over one connected UDP socket ---- */
+/* ---- session.c: DTLS 1.2 over one connected UDP socket ---- */
 
 struct session_owner {
         void *user;
@@ -121,7 +126,8 @@ void session_settings_free(struct session_settings *settings);
 int session_open(struct session *session, struct session_settings *settings, const struct session_owner *owner,
                  unsigned number);
 void session_close(struct session *session);
-void session_connect(struct session *session, const struct device_key *key);
+/* With a certificate and no anchors any gateway is taken. */
+void session_connect(struct session *session, const struct device_key *key, struct device_bytes anchors);
 /* `silently`: as a power cut does, without close_notify. */
 void session_disconnect(struct session *session, bool silently);
 int session_send(struct session *session, const uint8_t *data, size_t size);
@@ -135,6 +141,10 @@ struct identity {
         char id[SIM_ID_MAX + 1];
         uint8_t factory_key[SIM_FACTORY_KEY_SIZE];
         uint8_t scalar[32]; /* private attestation key, P-256 */
+        /* A device with certificates: its IDevID and that one's private key. idevid_size 0: it holds PSKs. */
+        uint8_t idevid_key[32];
+        uint16_t idevid_size;
+        uint8_t idevid[DEVICE_CERTIFICATE_MAX];
 };
 
 struct attester {
@@ -149,6 +159,28 @@ void attester_close(struct attester *attester);
 int attester_sign(const struct attester *attester, const uint8_t *message, size_t size, uint8_t signature[64]);
 /* The registry file for `gatewayctl device import`: .json or CSV by its name. */
 int identity_export(const struct sim *sim, const char *path);
+/* The P-256 key pair of a private key; NULL without memory, or where it is none. */
+EVP_PKEY *private_key(const uint8_t scalar[32]);
+
+/* ---- manufacturer.c: who gives devices their IDevIDs ---- */
+
+struct manufacturer {
+        X509 *certificate;
+        EVP_PKEY *key;
+};
+
+/* Reads the CA's certificate (PEM; its key in PATH.key), made if it is not there. */
+int manufacturer_open(struct manufacturer *manufacturer, const char *path);
+void manufacturer_close(struct manufacturer *manufacturer);
+int manufacturer_equip(const struct manufacturer *manufacturer, struct identity *identity);
+
+/* ---- certificates.c: for device.h's callbacks ---- */
+
+size_t certificate_request(const char *id, struct device_key *key, uint8_t *csr, size_t capacity);
+int certificate_matches(struct device_key *key, struct device_bytes certificate);
+/* Prepares a session that shows this certificate. False: OpenSSL takes something of it not. */
+bool certificate_use(SSL *ssl, const struct device_key *key, struct device_bytes anchors);
+bool private_key_bytes(EVP_PKEY *key, uint8_t scalar[32]);
 
 /* ---- books.c: what happened, counted ---- */
 
@@ -162,6 +194,7 @@ struct evidence_record {
 
 struct books {
         uint64_t grants, rotations, provisions;
+        uint64_t anchors_fetched;
         uint64_t handshakes, refused, unanswered;
         uint64_t evidence_sent, evidence_accepted;
         uint64_t me_reads, notifications, observations;
@@ -188,6 +221,8 @@ struct sim_device {
         struct books books;
         struct device_memory memory; /* its flash */
         struct device_key stolen;    /* a thief's copy; identity_size 0: none */
+        uint8_t stolen_anchors[DEVICE_ANCHORS_MAX];
+        size_t stolen_anchors_size;
         struct sim *sim;
         unsigned number;
         bool is_off;
@@ -222,6 +257,7 @@ struct sim {
         struct test_clock clock;
         struct dice dice;
         uint8_t measurement[32];
+        struct manufacturer manufacturer;
         struct sim_device *devices;
         unsigned count;
         unsigned settled;
@@ -261,10 +297,10 @@ int state_store(const struct sim *sim, const struct sim_device *device);
 struct knock_result {
         const char *handshake; /* "completed", "refused", "no answer" */
         uint8_t alert;         /* 255: none */
-        uint8_t me, cred;      /* CoAP codes; 0: not asked or no answer */
+        uint8_t me, cred;      /* CoAP codes; 0: not asked or no answer. With a certificate `cred` is /est/sren's */
 };
 typedef void (*knock_done)(void *user, const struct knock_result *result);
-int thief_knock(struct sim *sim, const struct device_key *key, knock_done done, void *user);
+int thief_knock(struct sim *sim, const struct sim_device *device, knock_done done, void *user);
 int thief_descriptor(const struct thief *thief);
 void thief_readable(struct sim *sim);
 uint64_t thief_deadline(const struct thief *thief);

@@ -22,7 +22,7 @@ struct record {
         struct device_memory memory;
 };
 
-static const char magic[8] = "gwsim 1";
+static const char magic[8] = "gwsim 2";
 
 static off_t place_of(unsigned number) {
         return (off_t)(sizeof(struct header) + (size_t)number * sizeof(struct record));
@@ -57,6 +57,12 @@ static int check_header(struct sim *sim, bool *is_new) {
         return 0;
 }
 
+/* Spread evenly over the fleet: of half of it, every second one. */
+static bool holds_certificate(const struct sim_options *options, unsigned number) {
+        return (uint64_t)(number + 1) * options->certificate_percent / 100 !=
+               (uint64_t)number * options->certificate_percent / 100;
+}
+
 int state_open(struct sim *sim) {
         struct record record;
         bool is_new = true;
@@ -81,6 +87,8 @@ int state_open(struct sim *sim) {
                         continue;
                 }
                 r = identity_make(&device->identity, &sim->options, i);
+                if (r == 0 && holds_certificate(&sim->options, i))
+                        r = manufacturer_equip(&sim->manufacturer, &device->identity);
                 if (r == 0)
                         r = state_store(sim, device);
                 if (r < 0)

@@ -15,10 +15,14 @@ struct thief {
         struct session session;
         struct device_coap coap;
         struct sim *sim;
+        struct device_key key, next; /* what was stolen, and what is asked for with it */
+        uint8_t csr[DEVICE_CSR_MAX];
         struct knock_result result;
         knock_done done;
         void *user;
+        const char *id;
         uint8_t asks;
+        bool is_bootstrap;
         bool is_finished;
 };
 
@@ -35,12 +39,18 @@ static void thief_random(void *user, void *data, size_t size) {
 }
 
 static void ask(struct thief *thief, uint8_t what) {
-        const struct device_request request = {
+        struct device_request request = {
                 .method = what == ASKS_ME ? DEVICE_GET : DEVICE_POST,
                 .path = what == ASKS_ME ? "me" : "cred",
                 .content_format = DEVICE_FORMAT_NONE,
         };
 
+        if (what == ASKS_CRED && thief->key.certificate_size > 0) {
+                request.path = thief->is_bootstrap ? "est/sen" : "est/sren";
+                request.content_format = DEVICE_FORMAT_PKCS10;
+                request.body.data = thief->csr;
+                request.body.size = certificate_request(thief->id, &thief->next, thief->csr, sizeof(thief->csr));
+        }
         thief->asks = what;
         device_coap_start(&thief->coap, &request, real_ms());
 }
@@ -88,7 +98,8 @@ static void thief_datagram(void *user, const uint8_t *data, size_t size) {
         proceed(thief, device_coap_input(&thief->coap, data, size, real_ms()));
 }
 
-int thief_knock(struct sim *sim, const struct device_key *key, knock_done done, void *user) {
+int thief_knock(struct sim *sim, const struct sim_device *device, knock_done done, void *user) {
+        const struct device_bytes anchors = { device->stolen_anchors, device->stolen_anchors_size };
         struct thief *thief;
         int r;
 
@@ -103,6 +114,9 @@ int thief_knock(struct sim *sim, const struct device_key *key, knock_done done, 
         thief->coap.send = thief_send;
         thief->coap.random = thief_random;
         thief->coap.user = thief;
+        thief->key = device->stolen;
+        thief->id = device->identity.id;
+        thief->is_bootstrap = strncmp((const char *)thief->key.identity, thief->id, thief->key.identity_size) == 0;
         thief->coap.ack_timeout_ms = sim->options.ack_timeout_ms;
         device_coap_init(&thief->coap);
         r = session_open(&thief->session, &sim->session_settings,
@@ -114,7 +128,7 @@ int thief_knock(struct sim *sim, const struct device_key *key, knock_done done, 
                 return r;
         }
         sim->thief = thief;
-        session_connect(&thief->session, key);
+        session_connect(&thief->session, &thief->key, anchors);
         return 0;
 }
 

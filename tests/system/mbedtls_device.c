@@ -4,7 +4,7 @@
  * default cipher suites and limits. Does one thing and says in one line of JSON how it went; its keys
  * are in a file, so the next call goes on where this one ended. */
 
-#include "tests/sim/device.h"
+#include "tests/system/mbedtls_certificates.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@
 #define ALERT_NONE 255
 
 struct options {
-        const char *gateway, *id, *psk, *state, *attest_key, *test_clock, *command;
+        const char *gateway, *id, *psk, *idevid, *idevid_key, *anchors, *state, *attest_key, *test_clock, *command;
         const char *software_name, *software_version, *measurement;
         unsigned timeout_sec, block_bytes;
         bool observes, is_verbose;
@@ -41,12 +41,16 @@ struct client {
         struct device_memory memory;
         uint8_t factory_key[DEVICE_KEY_MAX];
         size_t factory_key_size;
+        uint8_t idevid[DEVICE_CERTIFICATE_MAX], anchors[DEVICE_ANCHORS_MAX];
+        size_t idevid_size, anchors_size;
+        struct mbedtls_certificates certificates;
         uint8_t ueid[33], measurement[32];
 
         int socket, clock;
         enum { SESSION_NONE, SESSION_HANDSHAKE, SESSION_OPEN } session;
         uint64_t generation; /* of the session: callbacks may replace it */
-        uint8_t alert;       /* of the latest handshake that failed */
+        bool uses_certificate;
+        uint8_t alert; /* of the latest handshake that failed */
         const char *suite;
         mbedtls_ssl_context ssl;
         mbedtls_ssl_config ssl_config;
@@ -91,13 +95,50 @@ static void end_session(struct client *client) {
         client->generation++;
 }
 
-static void port_connect(void *user, const struct device_key *key) {
+static int bio_send(void *user, const unsigned char *data, size_t size) {
+        const struct client *client = user;
+
+        (void)!send(client->socket, data, size, MSG_DONTWAIT); /* what does not leave is lost: UDP */
+        return (int)size;
+}
+
+static int bio_receive(void *user, unsigned char *data, size_t size) {
+        const struct client *client = user;
+        ssize_t n = recv(client->socket, data, size, MSG_DONTWAIT);
+
+        return n < 0 ? MBEDTLS_ERR_SSL_WANT_READ : (int)n;
+}
+
+/* A PSK device has no trust anchors: with a PSK suite the key itself authenticates both sides. */
+static int configure_psk(mbedtls_ssl_config *config, const struct device_key *key) {
+        mbedtls_ssl_conf_authmode(config, MBEDTLS_SSL_VERIFY_NONE);
+        return mbedtls_ssl_conf_psk(config, key->key, key->key_size, key->identity, key->identity_size);
+}
+
+/* Mbed TLS's own defaults but for the key. */
+static void port_connect(void *user, const struct device_key *key, struct device_bytes anchors) {
         struct client *client = user;
+        mbedtls_ssl_config *config = &client->ssl_config;
+        mbedtls_ssl_context *ssl = &client->ssl;
 
         end_session(client);
-        if (mbedtls_ssl_session_reset(&client->ssl) != 0 ||
-            mbedtls_ssl_conf_psk(&client->ssl_config, key->key, key->key_size, key->identity, key->identity_size) != 0)
+        mbedtls_ssl_free(ssl);
+        mbedtls_ssl_config_free(config);
+        mbedtls_ssl_init(ssl);
+        mbedtls_ssl_config_init(config);
+        if (mbedtls_ssl_config_defaults(config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_DATAGRAM,
+                                        MBEDTLS_SSL_PRESET_DEFAULT) != 0 ||
+            (key->certificate_size > 0 ? certificates_configure(&client->certificates, config, key, anchors)
+                                       : configure_psk(config, key)) != 0)
                 die("Mbed TLS", "does not take this key");
+        mbedtls_ssl_conf_rng(config, mbedtls_ctr_drbg_random, &client->drbg);
+        mbedtls_ssl_conf_handshake_timeout(config, 1000, 16000);
+        if (mbedtls_ssl_setup(ssl, config) != 0 ||
+            (key->certificate_size > 0 && mbedtls_ssl_set_hostname(ssl, DEVICE_GATEWAY_NAME) != 0))
+                die("Mbed TLS", "cannot be set up");
+        mbedtls_ssl_set_bio(ssl, client, bio_send, bio_receive, NULL);
+        mbedtls_ssl_set_timer_cb(ssl, &client->timer, mbedtls_timing_set_delay, mbedtls_timing_get_delay);
+        client->uses_certificate = key->certificate_size > 0;
         client->alert = ALERT_NONE;
         client->session = SESSION_HANDSHAKE;
 }
@@ -147,6 +188,17 @@ static int port_sign(void *user, const uint8_t *message, size_t size, uint8_t si
         return failed;
 }
 
+static size_t port_request(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+        struct client *client = user;
+
+        return certificates_request(&client->certificates, id, key, csr, capacity);
+}
+
+static int port_matches(void *user, struct device_key *key, struct device_bytes certificate) {
+        (void)user;
+        return certificates_match(key, certificate);
+}
+
 static void port_event(void *user, const struct device_event *event) {
         struct client *client = user;
 
@@ -162,42 +214,40 @@ static void port_event(void *user, const struct device_event *event) {
 
 /* ---- Mbed TLS ---- */
 
-static int bio_send(void *user, const unsigned char *data, size_t size) {
-        const struct client *client = user;
-
-        (void)!send(client->socket, data, size, MSG_DONTWAIT); /* what does not leave is lost: UDP */
-        return (int)size;
-}
-
-static int bio_receive(void *user, unsigned char *data, size_t size) {
-        const struct client *client = user;
-        ssize_t n = recv(client->socket, data, size, MSG_DONTWAIT);
-
-        return n < 0 ? MBEDTLS_ERR_SSL_WANT_READ : (int)n;
-}
-
 static void set_up_tls(struct client *client) {
         mbedtls_entropy_init(&client->entropy);
         mbedtls_ctr_drbg_init(&client->drbg);
         mbedtls_ssl_init(&client->ssl);
         mbedtls_ssl_config_init(&client->ssl_config);
-        if (mbedtls_ctr_drbg_seed(&client->drbg, mbedtls_entropy_func, &client->entropy, NULL, 0) != 0 ||
-            mbedtls_ssl_config_defaults(&client->ssl_config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_DATAGRAM,
-                                        MBEDTLS_SSL_PRESET_DEFAULT) != 0)
+        certificates_init(&client->certificates, &client->drbg);
+        if (mbedtls_ctr_drbg_seed(&client->drbg, mbedtls_entropy_func, &client->entropy, NULL, 0) != 0)
                 die("Mbed TLS", "cannot be set up");
-        mbedtls_ssl_conf_rng(&client->ssl_config, mbedtls_ctr_drbg_random, &client->drbg);
-        /* A PSK device has no trust anchors: with a PSK suite the key itself authenticates both sides. */
-        mbedtls_ssl_conf_authmode(&client->ssl_config, MBEDTLS_SSL_VERIFY_NONE);
-        mbedtls_ssl_conf_handshake_timeout(&client->ssl_config, 1000, 16000);
-        if (mbedtls_ssl_setup(&client->ssl, &client->ssl_config) != 0)
-                die("Mbed TLS", "cannot be set up");
-        mbedtls_ssl_set_bio(&client->ssl, client, bio_send, bio_receive, NULL);
-        mbedtls_ssl_set_timer_cb(&client->ssl, &client->timer, mbedtls_timing_set_delay, mbedtls_timing_get_delay);
 }
 
-/* A certificate suite authenticates nobody here, so it must not carry this device's traffic. */
-static bool suite_has_psk(const struct client *client) {
-        return strstr(mbedtls_ssl_get_ciphersuite(&client->ssl), "PSK") != NULL;
+/* Of a device with a PSK a certificate suite authenticates nobody, so it must not carry its traffic. */
+static bool suite_fits(const struct client *client) {
+        bool has_psk = strstr(mbedtls_ssl_get_ciphersuite(&client->ssl), "PSK") != NULL;
+
+        return has_psk != client->uses_certificate;
+}
+
+/* The gateway's no to this very key: device.h. */
+static bool alert_refuses(const struct client *client) {
+        switch (client->alert) {
+        case MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY:
+        case MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED:
+        case MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR:
+        case MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC:
+                return true;
+        case MBEDTLS_SSL_ALERT_MSG_BAD_CERT:
+        case MBEDTLS_SSL_ALERT_MSG_CERT_REVOKED:
+        case MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED:
+        case MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN:
+        case MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA:
+                return client->uses_certificate;
+        default:
+                return false;
+        }
 }
 
 static void handshake(struct client *client) {
@@ -205,7 +255,7 @@ static void handshake(struct client *client) {
 
         if (r == MBEDTLS_ERR_SSL_WANT_READ || r == MBEDTLS_ERR_SSL_WANT_WRITE)
                 return;
-        if (r == 0 && suite_has_psk(client)) {
+        if (r == 0 && suite_fits(client)) {
                 client->session = SESSION_OPEN;
                 client->suite = mbedtls_ssl_get_ciphersuite(&client->ssl);
                 (void)device_connected(&client->device);
@@ -214,10 +264,7 @@ static void handshake(struct client *client) {
         if (r == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
                 client->alert = client->ssl.in_msg[1];
         end_session(client);
-        if (client->alert == MBEDTLS_SSL_ALERT_MSG_UNKNOWN_PSK_IDENTITY ||
-            client->alert == MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED ||
-            client->alert == MBEDTLS_SSL_ALERT_MSG_DECRYPT_ERROR ||
-            client->alert == MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC)
+        if (alert_refuses(client))
                 (void)device_refused(&client->device);
         else
                 (void)device_lost(&client->device);
@@ -288,13 +335,15 @@ static void answer(const struct client *client) {
         printf("\"rotations\":%u,\"evidence_accepted\":%u,\"errors\":%u,\"unusable\":%u,\"locked_out\":%s,\"due\":%u,",
                client->rotations, n[DEVICE_EVENT_EVIDENCE_ACCEPTED], n[DEVICE_EVENT_ERROR], n[DEVICE_EVENT_UNUSABLE],
                device_is_locked_out(&client->device) ? "true" : "false", client->device.me.due);
-        printf("\"alert\":%u}\n", client->alert);
+        printf("\"anchors\":%u,\"anchors_bytes\":%u,\"alert\":%u}\n", n[DEVICE_EVENT_ANCHORS],
+               client->device.memory.anchors_size, client->alert);
 }
 
 /* ---- setting up ---- */
 
 static const char help[] =
         "mbedtls_device --gateway ADDRESS:PORT --id ID --psk hex:…|text:… --state FILE [OPTION…] COMMAND\n"
+        "a device with certificates: --idevid PEM --idevid-key PEM [--anchors PEM] for --psk\n"
         "commands: provision, me, rotate (waits until it is due), attest (likewise), recover\n"
         "options: --attest-key PEM  --software NAME --version TEXT --measurement TEXT  --observe  --block-bytes N\n"
         "         --test-clock FILE  --timeout SECONDS (60)  --verbose\n";
@@ -307,7 +356,9 @@ static void parse_options(struct options *options, int argc, char **argv) {
                 { "version", 1, NULL, 'v' },    { "measurement", 1, NULL, 'm' },
                 { "observe", 0, NULL, 'o' },    { "block-bytes", 1, NULL, 'b' },
                 { "test-clock", 1, NULL, 'c' }, { "timeout", 1, NULL, 't' },
-                { "verbose", 0, NULL, 'V' },    { NULL, 0, NULL, 0 },
+                { "idevid", 1, NULL, 'd' },     { "idevid-key", 1, NULL, 'k' },
+                { "anchors", 1, NULL, 'r' },    { "verbose", 0, NULL, 'V' },
+                { NULL, 0, NULL, 0 },
         };
         int option;
 
@@ -325,6 +376,15 @@ static void parse_options(struct options *options, int argc, char **argv) {
                         break;
                 case 'p':
                         options->psk = optarg;
+                        break;
+                case 'd':
+                        options->idevid = optarg;
+                        break;
+                case 'k':
+                        options->idevid_key = optarg;
+                        break;
+                case 'r':
+                        options->anchors = optarg;
                         break;
                 case 's':
                         options->state = optarg;
@@ -361,7 +421,8 @@ static void parse_options(struct options *options, int argc, char **argv) {
                         exit(2);
                 }
         options->command = optind < argc ? argv[optind] : "";
-        if (!options->gateway || !options->id || !options->psk || !options->state || optind + 1 != argc ||
+        if (!options->gateway || !options->id || !options->state || optind + 1 != argc ||
+            !options->psk == !options->idevid || !options->idevid != !options->idevid_key ||
             (strcmp(options->command, "provision") && strcmp(options->command, "me") &&
              strcmp(options->command, "rotate") && strcmp(options->command, "attest") &&
              strcmp(options->command, "recover"))) {
@@ -370,11 +431,31 @@ static void parse_options(struct options *options, int argc, char **argv) {
         }
 }
 
+static void read_idevid(struct client *client) {
+        const struct options *options = &client->options;
+
+        client->idevid_size = certificates_read(options->idevid, client->idevid, sizeof client->idevid);
+        client->factory_key_size =
+                certificates_read_key(options->idevid_key, client->factory_key, sizeof client->factory_key);
+        if (client->idevid_size == 0)
+                die("--idevid", "no certificate that fits");
+        if (client->factory_key_size == 0)
+                die("--idevid-key", "no private key on P-256");
+        if (options->anchors)
+                client->anchors_size = certificates_read(options->anchors, client->anchors, sizeof client->anchors);
+        if (options->anchors && client->anchors_size == 0)
+                die("--anchors", "no certificate that fits");
+}
+
 static void read_factory_key(struct client *client) {
         const char *psk = client->options.psk;
         unsigned byte;
         size_t size;
 
+        if (!psk) {
+                read_idevid(client);
+                return;
+        }
         if (strncmp(psk, "text:", 5) == 0) {
                 client->factory_key_size = strlen(psk + 5);
                 if (client->factory_key_size > sizeof client->factory_key)
@@ -445,6 +526,8 @@ static void power_up(struct client *client) {
                 .id = options->id,
                 .factory_key = client->factory_key,
                 .factory_key_size = client->factory_key_size,
+                .idevid = { client->idevid, client->idevid_size },
+                .anchors = { client->anchors, client->anchors_size },
                 .claims = { client->ueid, sizeof client->ueid, options->software_name, options->software_version,
                             client->measurement },
                 .block_bytes = (uint16_t)options->block_bytes,
@@ -460,6 +543,8 @@ static void power_up(struct client *client) {
                 .send = port_send,
                 .store = port_store,
                 .sign = options->attest_key ? port_sign : NULL,
+                .request = port_request,
+                .matches = port_matches,
                 .event = port_event,
         };
 
@@ -485,6 +570,7 @@ int main(int argc, char **argv) {
         end_session(&client);
         mbedtls_ssl_free(&client.ssl);
         mbedtls_ssl_config_free(&client.ssl_config);
+        certificates_free(&client.certificates);
         mbedtls_pk_free(&client.attest_key);
         mbedtls_ctr_drbg_free(&client.drbg);
         mbedtls_entropy_free(&client.entropy);

@@ -6,6 +6,7 @@
 
 #include "tests/unit/support.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/sim/device.h"
@@ -27,6 +28,10 @@ struct world {
 
         /* What the device did. */
         struct device_key key; /* of the latest connect() */
+        size_t anchors_size;   /* likewise */
+        uint8_t anchors[DEVICE_ANCHORS_MAX];
+        unsigned requests; /* for certificates, made */
+        bool matches_none;
         unsigned connects, disconnects, stores;
         bool is_connecting;
         struct device_memory flash;
@@ -55,10 +60,14 @@ static inline void world_port_random(void *user, void *data, size_t size) {
         }
 }
 
-static inline void world_port_connect(void *user, const struct device_key *key) {
+static inline void world_port_connect(void *user, const struct device_key *key, struct device_bytes anchors) {
         struct world *world = user;
 
         world->key = *key;
+        assert_true(anchors.size <= sizeof world->anchors);
+        world->anchors_size = anchors.size;
+        if (anchors.size > 0)
+                memcpy(world->anchors, anchors.data, anchors.size);
         world->connects++;
         world->is_connecting = true;
 }
@@ -98,6 +107,29 @@ static inline int world_port_sign(void *user, const uint8_t *message, size_t siz
         return 0;
 }
 
+/* Neither keys nor requests, but each one another; a certificate is for the key whose first byte it names. */
+static inline size_t world_port_request(void *user, const char *id, struct device_key *key, uint8_t *csr,
+                                        size_t capacity) {
+        struct world *world = user;
+        uint8_t number = (uint8_t)++world->requests;
+
+        assert_true(capacity >= 300);
+        assert_string_equal(id, "sensor-1");
+        memset(key->key, number, 32);
+        key->key_size = 32;
+        memset(csr, number, 300);
+        return 300;
+}
+
+static inline int world_port_matches(void *user, struct device_key *key, struct device_bytes certificate) {
+        const struct world *world = user;
+
+        if (world->matches_none || certificate.size != 42 || certificate.data[2] != key->key[0])
+                return -1;
+        key->identity_size = (uint8_t)snprintf((char *)key->identity, sizeof key->identity, "cert-%u", key->key[0]);
+        return 0;
+}
+
 static inline void world_port_event(void *user, const struct device_event *event) {
         ((struct world *)user)->events[event->kind]++;
 }
@@ -113,6 +145,8 @@ static inline void world_power_up(struct world *world) {
                 .send = world_port_send,
                 .store = world_port_store,
                 .sign = world->attests ? world_port_sign : NULL,
+                .request = world_port_request,
+                .matches = world_port_matches,
                 .event = world_port_event,
         };
 

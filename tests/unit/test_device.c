@@ -515,8 +515,8 @@ static void a_handshake_that_its_dtls_never_ends_is_given_up(void **state) {
 
 static void a_device_fits_a_small_machine(void **state) {
         (void)state;
-        assert_true(sizeof(struct device) < 5000);
-        assert_true(sizeof(struct device_memory) < 300);
+        assert_true(sizeof(struct device) < 13000); /* with certificates; device.h says what is left without */
+        assert_true(sizeof(struct device_memory) < 6000);
 }
 
 int main(void) {

@@ -309,7 +309,7 @@ static void a_block_that_is_not_the_next_ends_the_request(void **state) {
 static void a_reply_larger_than_its_buffer_is_refused(void **state) {
         struct world *world = *state;
         struct device_message request;
-        static const uint8_t body[1200];
+        static const uint8_t body[DEVICE_BODY_MAX + 64];
         unsigned number;
 
         world_provision(world, "kid-1");
