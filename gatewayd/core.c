@@ -385,12 +385,21 @@ static int refuse(struct core *core, enum event_kind kind, const struct problem 
 }
 
 static int lock_in(struct core *core, struct problem *problem) {
-        char store[PATH_MAX], runtime[PATH_MAX];
-        const struct sandbox_paths paths = { .store = store, .runtime = runtime };
+        char store[PATH_MAX], runtime[PATH_MAX], crl[PATH_MAX];
+        const struct sandbox_paths paths = {
+                .store = store,
+                .runtime = runtime,
+                .crl = crl,
+                .keys = core->config->ca.paths,
+                .key_count = core->config->ca.path_count,
+        };
         int r;
 
         path_folder(core->config->store_path, store, sizeof store);
         path_folder(core->config->control_path, runtime, sizeof runtime);
+        r = core_authority_folder(core, crl, problem);
+        if (r < 0)
+                return r;
         r = sandbox_enter(ROLE_CORE, &paths, core->config->sandbox, problem);
         core->is_sandbox_weak = r == 1;
         return r;

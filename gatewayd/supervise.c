@@ -451,7 +451,13 @@ static int add_timers(struct supervisor *s) {
 
 static int set_up(struct supervisor *s, struct problem *problem) {
         char store[PATH_MAX], configuration[PATH_MAX], runtime[PATH_MAX];
-        const struct sandbox_paths paths = { .store = store, .configuration = configuration, .runtime = runtime };
+        const struct sandbox_paths paths = {
+                .store = store,
+                .configuration = configuration,
+                .runtime = runtime,
+                .keys = s->config->ca.paths,
+                .key_count = s->config->ca.path_count,
+        };
         int error;
 
         path_folder(s->config->store_path, store, sizeof store);

@@ -26,8 +26,10 @@ enum authority_action {
 struct authority_view {
         const struct authority *list; /* newest first, without ended ones */
         size_t count;
-        int64_t leaves[AUTHORITIES_MAX]; /* certificates in force of each */
+        int64_t leaves[AUTHORITIES_MAX];       /* certificates of each that may still be shown or must be on its CRL */
+        int64_t announce_sec[AUTHORITIES_MAX]; /* of the announced one, where an operator said so; < 0: as configured */
         bool is_late_told;
+        bool is_successor_asked; /* an operator was told to bring the successor's key */
 };
 struct authority_step {
         enum authority_action action;
@@ -56,7 +58,10 @@ int authority_request(struct turn *turn, const char *key_uri, struct buffer *ret
 /* The owner's answer: DER or PEM, sub-CA first, then its chain. Checks that it answers the waiting request, is
  * a CA (pathlen 0 or none), verifies up to its last certificate, outlives now; warns of critical
  * nameConstraints. Active at once when it is the first, else announced. */
+#define AUTHORITY_WARNING_MAX 256 /* room in `warning` (NULL allowed), which is emptied where there is none */
 int authority_import(struct turn *turn, struct bytes certificates, char *warning, struct problem *problem);
+/* Gives up the request that waits, and its key where that is in the store. -ENOENT. */
+int authority_abandon(struct turn *turn, struct problem *problem);
 /* Makes the successor now, whatever the schedule says; `announce_sec` < 0: the configured time. */
 int authority_roll(struct turn *turn, const char *key_uri, int64_t announce_sec, struct problem *problem);
 /* What is due: carries out authority_next(), renews the server's leaf, makes CRLs anew. Called each tick; returns
