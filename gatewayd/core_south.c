@@ -12,6 +12,8 @@
 /* How many frames of the exchange link one turn takes together at most. */
 #define EXCHANGE_BURST     128
 #define LOOKUP_QUEUE_BYTES (1u << 20)
+/* The largest body of an answer; a frame carries it with room for the rest. */
+#define REPLY_MAX (LINK_FRAME_MAX - 4096)
 /* How much may wait for the barrier: a disk that hangs must not fill the memory. */
 #define OUTPUTS_MAX          65536
 #define EXCHANGE_QUEUE_BYTES (16u << 20)
@@ -248,6 +250,17 @@ static unsigned observed_bit(struct bytes path) {
         return bytes_equal(path, TEXT("rats/result")) ? OBSERVES_RESULT : 0;
 }
 
+/* What no frame can carry (a CRL may grow) is said instead of being lost on the way. */
+static void bound_reply(struct reply *reply) {
+        struct problem problem = { 0 };
+
+        if (reply->payload.size <= REPLY_MAX)
+                return;
+        problem_set(&problem, CODE_INTERNAL, EMSGSIZE, "too large",
+                    "the answer has %zu bytes and CoAP carries at most %d here", reply->payload.size, REPLY_MAX);
+        reply_problem(reply, &problem);
+}
+
 static void tell_refusal(struct core *core, const struct session *session, const struct request *request,
                          const struct problem *problem) {
         struct event event = { .kind = EVENT_REQUEST_REFUSED };
@@ -286,6 +299,7 @@ static void answer(struct core *core, struct session *session, const struct mess
                 return;
         }
         exchange_handle(&core->turn, entry, request, &reply);
+        bound_reply(&reply);
         if (m->method != CODE_GET)
                 session_remember(session, m->message_id, m->token, now, core->attempt, &reply);
         if (reply.is_observed)
