@@ -55,7 +55,7 @@ ARCHIVE := $(BUILD)/libgatewayd.a
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c)))
-MBEDTLS_SOURCES := tests/system/mbedtls_device.c tests/system/mbedtls_certificates.c
+MBEDTLS_SOURCES := $(wildcard tests/system/mbedtls_*.c)
 SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES),$(wildcard tests/system/*.c)))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
