@@ -93,13 +93,17 @@ int keyring_make_room(struct turn *turn, const struct identity *from, struct dev
 }
 
 int grant_make_room(struct turn *turn, const struct identity *from, struct device *device) {
-        uint64_t dropped = device->dropped_grants;
         struct keyring keyring;
+        uint64_t dropped;
         int r;
 
         r = keyring_load(turn, device->id, &keyring);
         if (r < 0)
                 return r;
+        r = device_get(turn->store, bytes_of(device->id), device); /* the caller's may be older */
+        if (r < 0)
+                return r;
+        dropped = device->dropped_grants;
         r = keyring_make_room(turn, from, device, &keyring);
         if (r < 0 || device->dropped_grants == dropped)
                 return r;

@@ -162,14 +162,25 @@ static enum certificate_verdict verify(struct claimant *claimant, const struct p
         return verdict;
 }
 
+/* How much a refusal tells: of those of several profiles the most telling one is given. */
+enum telling {
+        TELLS_NOTHING,
+        TELLS_NO_ID,
+        TELLS_NO_ANCHOR,
+        TELLS_NOT_REGISTERED,
+        TELLS_OTHER_PROFILE,
+        TELLS_OWN_PROFILE,
+};
+
 /* One profile's view of an IDevID: is it this profile's? */
 static enum certificate_verdict try_profile(struct turn *turn, const struct profile *profile, struct claimant *claimant,
-                                            char *reason) {
-        X509 *leaf = sk_X509_value(claimant->chain, 0);
+                                            enum telling *ret_telling, char *reason) {
+        enum certificate_verdict verdict;
         int r;
 
+        *ret_telling = TELLS_NO_ID;
         claimant->is_registered = false;
-        r = x509_device_id(leaf, profile->idevid_identity, claimant->id);
+        r = x509_device_id(sk_X509_value(claimant->chain, 0), profile->idevid_identity, claimant->id);
         if (r < 0) {
                 identity_explain(reason, "profile %s finds no device id in the IDevID's %s", profile->name,
                                  profile->idevid_identity == IDEVID_SAN ? "subjectAltName" : "serialNumber");
@@ -179,41 +190,48 @@ static enum certificate_verdict try_profile(struct turn *turn, const struct prof
         if (r < 0 && r != -ENOENT)
                 return store_failed(r, reason);
         claimant->is_registered = r >= 0;
+        *ret_telling = claimant->is_registered ? TELLS_OTHER_PROFILE : TELLS_NO_ANCHOR;
         if (claimant->is_registered && strcmp(claimant->device.profile, profile->name) != 0) {
                 identity_explain(reason, "device %s is of profile %s, and this IDevID does not lead to its anchors",
                                  claimant->id, claimant->device.profile);
                 return CERTIFICATE_UNKNOWN_CA;
         }
-        if (!claimant->is_registered && profile->idevid_enrolment != ENROLMENT_AUTOMATIC) {
-                identity_explain(reason, "device %s is not registered, and profile %s takes only those that are",
-                                 claimant->id, profile->name);
-                return CERTIFICATE_REFUSED;
-        }
+        if (claimant->is_registered)
+                *ret_telling = TELLS_OWN_PROFILE;
         claimant->profile = profile;
-        return verify(claimant, profile, &turn->now, reason);
+        verdict = verify(claimant, profile, &turn->now, reason);
+        if (verdict != CERTIFICATE_ACCEPTED || claimant->is_registered ||
+            profile->idevid_enrolment == ENROLMENT_AUTOMATIC)
+                return verdict;
+        *ret_telling = TELLS_NOT_REGISTERED;
+        identity_explain(reason, "device %s is not registered, and profile %s takes only those that are", claimant->id,
+                         profile->name);
+        return CERTIFICATE_REFUSED;
 }
 
 /* The profile of a registered device is the one it is registered with; of another, the first in the
- * configuration that enrols by the anchor alone. What is told of a refusal is the most telling reason. */
+ * configuration that enrols by the anchor alone. */
 static enum certificate_verdict find_profile(struct turn *turn, struct claimant *claimant, char *reason) {
-        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA, found;
+        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA;
+        enum telling told = TELLS_NOTHING, telling;
         struct claimant automatic = { 0 };
 
         identity_explain(reason, "no profile has anchors for IDevIDs");
         for (size_t i = 0; i < turn->config->profile_count; i++) {
                 const struct profile *profile = &turn->config->profiles[i];
+                enum certificate_verdict found;
                 char why_not[160] = "";
 
                 if (profile->anchor_count == 0)
                         continue;
-                found = try_profile(turn, profile, claimant, why_not);
+                found = try_profile(turn, profile, claimant, &telling, why_not);
                 if (found == CERTIFICATE_ACCEPTED && claimant->is_registered)
                         return found;
                 if (found == CERTIFICATE_ACCEPTED && !automatic.profile)
                         automatic = *claimant;
-                if (found != CERTIFICATE_ACCEPTED &&
-                    (verdict == CERTIFICATE_UNKNOWN_CA || (claimant->is_registered && found == CERTIFICATE_EXPIRED))) {
+                if (found != CERTIFICATE_ACCEPTED && telling > told) {
                         verdict = found;
+                        told = telling;
                         identity_explain(reason, "%s", why_not);
                 }
         }

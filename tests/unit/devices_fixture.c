@@ -5,6 +5,7 @@
 #include "tests/unit/support.h"
 
 #include "tests/unit/devices_fixture.h"
+#include "tests/unit/pki_fixture.h"
 
 #include <errno.h>
 #include <openssl/ec.h>
@@ -15,10 +16,14 @@
 #include "gatewayd/evidence/evidence.h"
 
 void fixture_profiles(struct profile profiles[FIXTURE_PROFILES]) {
-        static const char *const names[FIXTURE_PROFILES] = { "plain", "attest", "strict", "keep" };
+        static const char *const names[FIXTURE_PROFILES] = {
+                "plain",          "attest",   "strict", "keep", "certified", "certified-attest", "certified-strict",
+                "certified-keep", "automatic"
+        };
 
         for (int i = 0; i < FIXTURE_PROFILES; i++) {
-                bool attests = i == FIXTURE_ATTEST || i == FIXTURE_STRICT;
+                bool attests = i == FIXTURE_ATTEST || i == FIXTURE_STRICT || i == FIXTURE_CERTIFIED_ATTEST ||
+                               i == FIXTURE_CERTIFIED_STRICT;
 
                 profiles[i] = (struct profile){
                         .rotate_every_sec = 30 * FIXTURE_DAY,
@@ -37,11 +42,23 @@ void fixture_profiles(struct profile profiles[FIXTURE_PROFILES]) {
                 };
                 snprintf(profiles[i].name, sizeof profiles[i].name, "%s", names[i]);
         }
-        profiles[FIXTURE_STRICT].on_conflict = CONFLICT_QUARANTINE;
-        profiles[FIXTURE_STRICT].on_factory_key = FACTORY_REFUSE;
-        profiles[FIXTURE_STRICT].on_overdue = OVERDUE_QUARANTINE;
-        profiles[FIXTURE_KEEP].on_overdue = OVERDUE_KEEP;
+        for (int i = 0; i <= FIXTURE_CERTIFIED; i += FIXTURE_CERTIFIED) {
+                profiles[i + FIXTURE_STRICT].on_conflict = CONFLICT_QUARANTINE;
+                profiles[i + FIXTURE_STRICT].on_factory_key = FACTORY_REFUSE;
+                profiles[i + FIXTURE_STRICT].on_overdue = OVERDUE_QUARANTINE;
+                profiles[i + FIXTURE_KEEP].on_overdue = OVERDUE_KEEP;
+        }
         profiles[FIXTURE_KEEP].text_grant = true;
+        for (int i = FIXTURE_CERTIFIED; i < FIXTURE_PROFILES; i++) {
+                profiles[i].credential = PROFILE_CERTIFICATE;
+                profiles[i].validity_sec = 45 * FIXTURE_DAY;
+                profiles[i].renew_at = 2.0 / 3;
+                profiles[i].key_types = 1u << DEVICE_KEY_P256;
+                profiles[i].anchors = pki_anchor(i == FIXTURE_AUTOMATIC);
+                profiles[i].anchor_count = 1;
+        }
+        profiles[FIXTURE_AUTOMATIC].idevid_identity = IDEVID_SAN;
+        profiles[FIXTURE_AUTOMATIC].idevid_enrolment = ENROLMENT_AUTOMATIC;
 }
 
 struct fixture *fixture_new(void) {

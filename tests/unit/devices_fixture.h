@@ -20,6 +20,12 @@ enum fixture_profile {
         FIXTURE_ATTEST, /* "attest": attests every 7 days, on_conflict attest, factory attest, restrict */
         FIXTURE_STRICT, /* "strict": as attest, but on_conflict quarantine, factory refuse, overdue quarantine */
         FIXTURE_KEEP,   /* "keep": as plain, but overdue keep; text grants */
+        /* The same four with certificates: anchor of manufacturer 0, valid for 45 days, due at two thirds. */
+        FIXTURE_CERTIFIED,
+        FIXTURE_CERTIFIED_ATTEST,
+        FIXTURE_CERTIFIED_STRICT,
+        FIXTURE_CERTIFIED_KEEP,
+        FIXTURE_AUTOMATIC, /* "automatic": as certified plain, but manufacturer 1 enrols by its anchor, id in the SAN */
         FIXTURE_PROFILES,
 };
 
@@ -29,7 +35,8 @@ struct fixture {
         struct config config;
         struct turn turn;
         uint64_t next_session;
-        struct problem problem; /* of the last function that failed */
+        struct problem problem;           /* of the last function that failed */
+        enum certificate_verdict verdict; /* of the last handshake with a certificate */
 };
 
 void fixture_profiles(struct profile profiles[FIXTURE_PROFILES]);

@@ -468,7 +468,7 @@ static void populate(struct world *w) {
                 struct world_device *d = &w->devices[i];
                 char psk[2 * SECRET_MAX];
 
-                d->profile = (enum fixture_profile)(i % FIXTURE_PROFILES);
+                d->profile = (enum fixture_profile)(i % FIXTURE_CERTIFIED);
                 d->wake_every = days[world_random(w, ELEMENTS(days))] * FIXTURE_DAY;
                 d->next_wake = w->now + (int64_t)world_random(w, (uint64_t)FIXTURE_DAY);
                 d->model.failing_since = -1;

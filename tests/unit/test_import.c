@@ -162,8 +162,7 @@ static void json_mistakes_are_named_by_element(void **state) {
                  "{},"
                  "{\"id\":\"a\",\"profile\":\"plain\",\"psk\":\"text:0123456789abcdef\"}]",
                  true, "element 2: a member is unknown", "element 2: psk has a wrong length",
-                 "element 3: id is 1 to 64", "element 3: profile is", "element 3: psk begins with",
-                 "element 4: id a is also in element 1");
+                 "element 3: id is 1 to 64", "element 3: profile is", "element 4: id a is also in element 1");
 }
 
 static void json_that_cannot_be_read_on_names_its_line(void **state) {
@@ -238,6 +237,60 @@ static void what_is_no_usable_attestation_key_is_refused(void **state) {
                  "line 8: attestation_key: the key must be P-256");
 }
 
+/* ---- IDevIDs ---- */
+
+#define DIGEST "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
+
+static void a_row_without_a_psk_is_a_device_with_an_idevid(void **state) {
+        static const char *const texts[] = {
+                "id,profile,psk,idevid\na,certified,,\nb,certified,,sha256:" DIGEST
+                "\nc,plain,text:0123456789abcdef,\n",
+                "[{\"id\":\"a\",\"profile\":\"certified\"},"
+                "{\"id\":\"b\",\"profile\":\"certified\",\"idevid\":\"sha256:" DIGEST "\"},"
+                "{\"id\":\"c\",\"profile\":\"plain\",\"psk\":\"text:0123456789abcdef\",\"idevid\":null}]",
+        };
+
+        (void)state;
+        for (int is_json = 0; is_json < 2; is_json++) {
+                struct config_problems problems;
+                struct import import;
+
+                assert_int_equal(parse(texts[is_json], is_json, &import, &problems), 0);
+                assert_int_equal(import.count, 3);
+                assert_int_equal(import.rows[0].factory_psk.size, 0);
+                assert_false(import.rows[0].has_idevid_fingerprint);
+                assert_true(import.rows[1].has_idevid_fingerprint);
+                assert_int_equal(import.rows[1].idevid_fingerprint[1], 0x11);
+                assert_int_equal(import.rows[1].idevid_fingerprint[31], 0xff);
+                assert_int_equal(import.rows[2].factory_psk.size, 16);
+                assert_false(import.rows[2].has_idevid_fingerprint);
+                import_free(&import);
+        }
+}
+
+static void a_file_of_idevids_needs_no_column_for_psks(void **state) {
+        struct config_problems problems;
+        struct import import;
+
+        (void)state;
+        assert_int_equal(parse("idevid,id,profile\nsha256:" DIGEST ",a,certified\n", false, &import, &problems), 0);
+        assert_true(import.count == 1 && import.rows[0].has_idevid_fingerprint);
+        import_free(&import);
+}
+
+static void a_fingerprint_that_is_none_and_a_psk_beside_one_are_refused(void **state) {
+        (void)state;
+        PROBLEMS("id,profile,psk,idevid\n"
+                 "a,certified,,nonsense\n"
+                 "b,certified,," DIGEST "\n"
+                 "c,certified,,sha256:0011\n"
+                 "d,certified,,sha256:" DIGEST "00\n"
+                 "e,certified,,sha256:zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
+                 "f,certified,text:0123456789abcdef,sha256:" DIGEST "\n",
+                 false, "line 2: idevid is sha256: and the 64 hex digits", "line 3: idevid is", "line 4: idevid is",
+                 "line 5: idevid is", "line 6: idevid is", "line 7: a device has a psk or an idevid, not both");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(csv_takes_keys_in_three_notations),
@@ -252,6 +305,9 @@ int main(void) {
                 cmocka_unit_test(json_that_cannot_be_read_on_names_its_line),
                 cmocka_unit_test(attestation_keys_are_pem_or_base64_of_the_der),
                 cmocka_unit_test(what_is_no_usable_attestation_key_is_refused),
+                cmocka_unit_test(a_row_without_a_psk_is_a_device_with_an_idevid),
+                cmocka_unit_test(a_file_of_idevids_needs_no_column_for_psks),
+                cmocka_unit_test(a_fingerprint_that_is_none_and_a_psk_beside_one_are_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

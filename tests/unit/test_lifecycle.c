@@ -49,8 +49,8 @@ static const char *may(const struct scene *scene) {
                 { 'p', RESOURCE_CRED }, { 'r', RESOURCE_RATS },
         };
         static char letters[8];
-        const struct lifecycle_view view = { &scene->device, &scene->credential, &scene->profile,
-                                             scene->factory_spent };
+        const struct lifecycle_view view = { &scene->device, &scene->credential, &scene->profile, scene->factory_spent,
+                                             false };
         size_t count = 0;
 
         for (size_t i = 0; i < ELEMENTS(resources); i++) {
@@ -167,7 +167,7 @@ static void a_compromised_key_opens_me_and_rats_and_cred_after_evidence(void **s
 
 static void where_evidence_decides_a_device_that_cannot_attest_waits_for_an_operator(void **state) {
         struct scene retiring = scene_psk(KEY_RETIRING), factory = scene_factory(true);
-        const struct lifecycle_view view = { &retiring.device, &retiring.credential, &retiring.profile, false };
+        const struct lifecycle_view view = { &retiring.device, &retiring.credential, &retiring.profile, false, false };
         char reason[160];
 
         (void)state;
@@ -224,7 +224,7 @@ static void an_ended_key_and_a_revoked_device_open_nothing(void **state) {
 
 static void a_device_whose_profile_is_gone_from_the_configuration_is_told_so(void **state) {
         const struct scene scene = scene_psk(KEY_ACTIVE);
-        const struct lifecycle_view view = { &scene.device, &scene.credential, NULL, false };
+        const struct lifecycle_view view = { &scene.device, &scene.credential, NULL, false, false };
         struct problem problem = { 0 };
 
         (void)state;

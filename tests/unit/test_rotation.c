@@ -345,10 +345,10 @@ static void carry_out(struct life *life, const struct rotation_step *step) {
 static void look(struct life *life) {
         for (int i = 0;; i++) {
                 const struct rotation_view view = {
-                        life->keys,
-                        life->count,
-                        life->is_announced,
-                        life->is_overdue,
+                        .credentials = life->keys,
+                        .count = life->count,
+                        .is_announced = life->is_announced,
+                        .is_overdue = life->is_overdue,
                 };
                 struct rotation_step step = rotation_next(&view, &profile, 0.3, &life->now);
 
