@@ -14,7 +14,7 @@ struct est_enrolment {
         bool is_keygen;  /* skg, skc */
         struct csr csr;
         bool has_csr;
-        X509 *before;  /* the certificate whose names the CSR may repeat; NULL: none */
+        X509 *before;  /* the session's certificate, whose names the CSR may repeat; NULL: none */
         EVP_PKEY *key; /* made here; NULL: the CSR's is signed */
         struct certificate certificate;
         struct buffer der; /* the certificate, once there is one */

@@ -118,24 +118,19 @@ static int load_before(struct turn *turn, struct est_enrolment *e) {
         return e->before ? 0 : -EBADMSG;
 }
 
+/* A renewal keeps the names of its certificate; another certificate may have those that the session's one has, a
+ * hardware module name of the factory's for one. */
 static int check_names(struct turn *turn, struct est_enrolment *e, struct problem *problem) {
-        const struct identity *from = e->request->from;
-        int r, as_factory;
+        const char *device = e->request->from->device.id;
+        int r;
 
-        if (e->is_renewal) {
+        if (credential_is_certificate(e->request->from->credential.kind)) {
                 r = load_before(turn, e);
-                return r < 0 ? r : csr_check_names(&e->csr, from->device.id, e->before, problem);
+                if (r < 0)
+                        return r;
         }
-        r = csr_check_names(&e->csr, from->device.id, NULL, problem);
-        if (r != -EACCES || from->credential.kind != CREDENTIAL_IDEVID)
-                return r;
-        /* What the factory certificate says of the device, its hardware module name for one, the CSR may repeat. */
-        as_factory = load_before(turn, e);
-        if (as_factory == 0 && csr_check_names(&e->csr, from->device.id, e->before, NULL) == 0)
-                return 0;
-        X509_free(e->before);
-        e->before = NULL;
-        return as_factory < 0 && as_factory != -ENOENT && as_factory != -EBADMSG ? as_factory : r;
+        return e->is_renewal ? csr_check_names(&e->csr, device, e->before, problem)
+                             : csr_check_first_names(&e->csr, device, e->before, problem);
 }
 
 static int check_key_owner(struct turn *turn, struct est_enrolment *e, struct problem *problem) {

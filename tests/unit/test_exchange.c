@@ -70,8 +70,29 @@ static void every_resource_of_the_table_is_found_with_its_own_method_only(void *
 }
 
 static void a_path_that_is_almost_a_resource_is_not_found(void **state) {
-        static const char *const paths[] = { "",     "m",     "mee",         "me/",    "/me",         "ME",
-                                             "rats", "rats/", "rats//nonce", "cred/x", ".well-known", "est/crts" };
+        static const char *const paths[] = { "",
+                                             "m",
+                                             "mee",
+                                             "me/",
+                                             "/me",
+                                             "ME",
+                                             "rats",
+                                             "rats/",
+                                             "rats//nonce",
+                                             "cred/x",
+                                             ".well-known",
+                                             "est",
+                                             "est/",
+                                             "est/x",
+                                             "est/crts/",
+                                             "crts",
+                                             "est/a/b/crts",
+                                             ".well-known/est/",
+                                             ".well-known/cred",
+                                             "est/crtss",
+                                             "est/cred",
+                                             "Est/crts",
+                                             "est//" };
         struct fixture *f = *state;
         struct identity from = provisioned(f);
 
@@ -79,6 +100,36 @@ static void a_path_that_is_almost_a_resource_is_not_found(void **state) {
                 assert_null(entry_of(f, &from, CODE_GET, paths[i]));
                 assert_int_equal(f->problem.code, CODE_NOT_FOUND);
         }
+}
+
+/* This device has PSKs, so what is found is refused (4.03), and what is not, is not there (4.04). */
+static void est_has_two_roots_and_a_label_that_is_the_device_s_profile(void **state) {
+        static const struct {
+                const char *path;
+                uint8_t code;
+        } places[] = {
+                { "est/crts", CODE_FORBIDDEN },
+                { ".well-known/est/crts", CODE_FORBIDDEN },
+                { "est/plain/crts", CODE_FORBIDDEN },
+                { ".well-known/est/plain/crts", CODE_FORBIDDEN },
+                { "est/attest/crts", CODE_NOT_FOUND },
+                { "est/nothing/crts", CODE_NOT_FOUND },
+                { "est/plai/crts", CODE_NOT_FOUND },
+                { "est//crts", CODE_NOT_FOUND },
+                { ".well-known/est/attest/crts", CODE_NOT_FOUND },
+                { ".well-known/est/plain/plain/crts", CODE_NOT_FOUND },
+                { "est/plain/cred", CODE_NOT_FOUND },
+                { "est/plain/sen", CODE_METHOD_NOT_ALLOWED },
+        };
+        struct fixture *f = *state;
+        struct identity from = provisioned(f);
+
+        for (size_t i = 0; i < ELEMENTS(places); i++) {
+                assert_null(entry_of(f, &from, CODE_GET, places[i].path));
+                assert_int_equal(f->problem.code, places[i].code);
+        }
+        assert_null(entry_of(f, &from, CODE_POST, "est/attest/sen"));
+        assert_non_null(strstr(f->problem.detail, "plain"));
 }
 
 static void a_path_with_a_nul_in_it_is_not_the_one_before_the_nul(void **state) {
@@ -272,15 +323,15 @@ static size_t links(struct bytes query, const char *expected) {
 
 static void without_a_filter_every_resource_is_listed(void **state) {
         (void)state;
-        assert_int_equal(links(BYTES(NULL, 0), "</rats/evidence>;rt=\"gatewayd.rats.evidence\";ct=60"), 7);
-        assert_int_equal(links(TEXT("nofilter"), NULL), 7);
+        assert_int_equal(links(BYTES(NULL, 0), "</rats/evidence>;rt=\"gatewayd.rats.evidence\";ct=60"), 14);
+        assert_int_equal(links(TEXT("nofilter"), NULL), 14);
 }
 
 static void a_filter_shows_what_it_names(void **state) {
         (void)state;
         assert_int_equal(links(TEXT("rt=gatewayd.me"), "</me>"), 1);
         assert_int_equal(links(TEXT("rt=gatewayd.rats*"), NULL), 3);
-        assert_int_equal(links(TEXT("rt=*"), NULL), 6);
+        assert_int_equal(links(TEXT("rt=*"), NULL), 13);
         assert_int_equal(links(TEXT("href=/time"), "</time>"), 1);
         assert_int_equal(links(TEXT("href=/rats/*"), NULL), 3);
         assert_int_equal(links(TEXT("href=/rats/nonce*"), "</rats/nonce>"), 1);
@@ -288,6 +339,30 @@ static void a_filter_shows_what_it_names(void **state) {
         assert_int_equal(links(TEXT("ct=101"), "</cred>"), 1); /* a word of a list */
         assert_int_equal(links(TEXT("ct=0"), "</cred>"), 1);
         assert_int_equal(links(TEXT("ct=60"), NULL), 5);
+}
+
+static void est_is_discovered_to_the_letter_of_the_standard(void **state) {
+        /* RFC 9148 §4.1; its line breaks are for the reader. */
+        static const char listed[] = "</est/crts>;rt=\"ace.est.crts\";ct=\"281 287\","
+                                     "</est/sen>;rt=\"ace.est.sen\";ct=\"281 287\","
+                                     "</est/sren>;rt=\"ace.est.sren\";ct=\"281 287\","
+                                     "</est/att>;rt=\"ace.est.att\";ct=285,"
+                                     "</est/skg>;rt=\"ace.est.skg\";ct=62,"
+                                     "</est/skc>;rt=\"ace.est.skc\";ct=62";
+        const struct request request = { .method = CODE_GET,
+                                         .query = TEXT("rt=ace.est*"),
+                                         .content_format = FORMAT_NONE,
+                                         .accept = FORMAT_NONE,
+                                         .observe = -1 };
+        struct reply reply = { 0 };
+
+        (void)state;
+        assert_int_equal(handle_core_links(NULL, &request, &reply, NULL), 0);
+        assert_true(bytes_equal(buffer_bytes(&reply.payload), bytes_of(listed)));
+        buffer_free(&reply.payload);
+        assert_int_equal(links(TEXT("rt=ace.est.sen"), "</est/sen>"), 1);
+        assert_int_equal(links(TEXT("href=/est/*"), NULL), 6);
+        assert_int_equal(links(TEXT("ct=281"), NULL), 3);
 }
 
 static void a_filter_that_names_nothing_shows_nothing(void **state) {
@@ -341,6 +416,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 ON_STORE(every_resource_of_the_table_is_found_with_its_own_method_only),
                 ON_STORE(a_path_that_is_almost_a_resource_is_not_found),
+                ON_STORE(est_has_two_roots_and_a_label_that_is_the_device_s_profile),
                 ON_STORE(a_path_with_a_nul_in_it_is_not_the_one_before_the_nul),
                 ON_STORE(a_factory_key_that_was_replaced_opens_no_renewal),
                 ON_STORE(an_identity_without_a_profile_may_nothing),
@@ -353,6 +429,7 @@ int main(void) {
                 cmocka_unit_test(a_problem_says_when_to_try_again_and_without_a_code_is_internal),
                 cmocka_unit_test(without_a_filter_every_resource_is_listed),
                 cmocka_unit_test(a_filter_shows_what_it_names),
+                cmocka_unit_test(est_is_discovered_to_the_letter_of_the_standard),
                 cmocka_unit_test(a_filter_that_names_nothing_shows_nothing),
                 cmocka_unit_test(a_filter_s_name_with_a_nul_in_it_matches_nothing),
                 cmocka_unit_test(links_come_in_link_format_only),
