@@ -71,6 +71,7 @@ int authority_announce_put(struct turn *turn, uint32_t generation, int64_t annou
 
 int authority_admit(struct turn *turn, struct authority *authority) {
         struct authority active;
+        unix_sec ignored;
         bool is_first;
         char day[32];
         int r = authority_find(turn, AUTHORITY_ACTIVE, &active);
@@ -92,9 +93,13 @@ int authority_admit(struct turn *turn, struct authority *authority) {
         authority_touch(turn);
         turn_effect(turn, EFFECT_ANCHORS, NULL, NULL);
         authority_day(authority->not_after, day);
-        return turn_event(turn, is_first ? EVENT_CA_READY : EVENT_CA_SUCCESSOR, NULL, NULL,
-                          "generation %u, %s, until %s", authority->generation,
-                          authority->is_root ? "a root" : "under the owner's PKI", day);
+        r = turn_event(turn, is_first ? EVENT_CA_READY : EVENT_CA_SUCCESSOR, NULL, NULL,
+                       "generation %u, %s, until %s", authority->generation,
+                       authority->is_root ? "a root" : "under the owner's PKI", day);
+        /* Devices can be answered with certificates from this turn on. */
+        if (r >= 0 && is_first && turn->issuer)
+                r = authority_server_renew(turn, &ignored);
+        return r == -EAGAIN ? 0 : r;
 }
 
 /* ---- a root ---- */

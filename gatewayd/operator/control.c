@@ -232,6 +232,13 @@ static const struct method methods[] = {
         { "RelayNow", method_relay_now },
         { "MakeRecoveryKey", method_make_recovery_key },
         { "Now", method_now },
+        { "CaInit", method_ca_init },
+        { "CaCsr", method_ca_csr },
+        { "CaImport", method_ca_import },
+        { "CaRoll", method_ca_roll },
+        { "CaShow", method_ca_show },
+        { "CaCrl", method_ca_crl },
+        { "CaAnchors", method_ca_anchors },
 };
 
 static const struct method *method_find(const char *name) {
@@ -264,6 +271,13 @@ static const sd_bus_vtable vtable[] = {
         METHOD("RelayNow", "", , "b", N(changed)),
         METHOD("MakeRecoveryKey", "", , "s", N(recovery_key)),
         METHOD("Now", "", , "xxs", N(time) N(powered) N(quality)),
+        METHOD("CaInit", "s", N(key_uri), "b", N(changed)),
+        METHOD("CaCsr", "sb", N(key_uri) N(is_new), "ay", N(pkcs10)),
+        METHOD("CaImport", "ay", N(certificates), "bs", N(changed) N(warning)),
+        METHOD("CaRoll", "xs", N(within) N(key_uri), "b", N(changed)),
+        METHOD("CaShow", "", , "aa{sv}a{sv}", N(generations) N(server)),
+        METHOD("CaCrl", "u", N(generation), "ay", N(crl)),
+        METHOD("CaAnchors", "", , "ay", N(certificates)),
         SD_BUS_VTABLE_END,
 };
 

@@ -43,6 +43,18 @@ static const struct command commands[] = {
           command_sealing_recovery,
           "",
           "makes the store's offline recovery key and shows it, once" },
+        { { "ca", "show" }, command_ca_show, "[--pem]", "the generations of the issuing CA, or their certificates" },
+        { { "ca", "init" }, command_ca_init, "[--key URI]", "makes a self-signed CA for a closed site" },
+        { { "ca", "csr" },
+          command_ca_csr,
+          "[--key URI] [--again]",
+          "the request for a CA certificate under the owner's PKI (PEM)" },
+        { { "ca", "import" }, command_ca_import, "FILE", "the owner's answer: the CA certificate and its chain" },
+        { { "ca", "roll" },
+          command_ca_roll,
+          "[--within SPAN] [--key URI]",
+          "makes the successor now; it signs after SPAN, or 0 at once" },
+        { { "ca", "crl" }, command_ca_crl, "[--generation N]", "the latest CRL (PEM)" },
 };
 
 static void print_help(void) {

@@ -60,6 +60,12 @@ int command_rotate(struct client *client, int count, char **arguments);
 int command_audit(struct client *client, int count, char **arguments);
 int command_relay_now(struct client *client, int count, char **arguments);
 int command_sealing_recovery(struct client *client, int count, char **arguments);
+int command_ca_init(struct client *client, int count, char **arguments);
+int command_ca_csr(struct client *client, int count, char **arguments);
+int command_ca_import(struct client *client, int count, char **arguments);
+int command_ca_roll(struct client *client, int count, char **arguments);
+int command_ca_show(struct client *client, int count, char **arguments);
+int command_ca_crl(struct client *client, int count, char **arguments);
 int command_doctor(struct client *client, int count, char **arguments);
 
 /* Options of a command, in any order among its operands: `--name` or `--name VALUE` or `--name=VALUE`. */

@@ -122,6 +122,19 @@ static int read_basic(sd_bus_message *message, char type, struct value *ret) {
         return -EBADMSG;
 }
 
+static int read_bytes(sd_bus_message *message, struct value *ret) {
+        const void *data;
+        size_t size;
+        int r = sd_bus_message_read_array(message, 'y', &data, &size);
+
+        if (r < 0)
+                return r;
+        *ret = (struct value){ .kind = VALUE_BYTES, .text = xcalloc(1, size + 1), .size = size };
+        if (size > 0)
+                memcpy(ret->text, data, size);
+        return 0;
+}
+
 int value_read(sd_bus_message *message, struct value *ret) {
         const char *contents;
         char type;
@@ -137,7 +150,9 @@ int value_read(sd_bus_message *message, struct value *ret) {
                         r = value_read(message, ret);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(message);
-        } else if (type == SD_BUS_TYPE_ARRAY)
+        } else if (type == SD_BUS_TYPE_ARRAY && strcmp(contents, "y") == 0)
+                r = read_bytes(message, ret);
+        else if (type == SD_BUS_TYPE_ARRAY)
                 r = contents[0] == '{' ? read_map(message, contents, ret) : read_list(message, contents, ret);
         else
                 r = read_basic(message, type, ret);
@@ -214,6 +229,14 @@ static void print_json_text(const char *text, FILE *to) {
         fputc('"', to);
 }
 
+static void print_json_bytes(const struct value *value, FILE *to) {
+        size_t room = value->size / 3 * 4 + 8;
+        _cleanup_(freep) char *text = xcalloc(1, room);
+
+        (void)base64_encode(BYTES(value->text, value->size), false, text, room); /* there is room */
+        fprintf(to, "\"%s\"", text);
+}
+
 static void print_json(const struct value *value, unsigned depth, FILE *to);
 
 static void print_json_items(const struct value *value, char open, char close, unsigned depth, FILE *to) {
@@ -251,6 +274,9 @@ static void print_json(const struct value *value, unsigned depth, FILE *to) {
                 break;
         case VALUE_TEXT:
                 print_json_text(value->text, to);
+                break;
+        case VALUE_BYTES:
+                print_json_bytes(value, to);
                 break;
         case VALUE_LIST:
                 print_json_items(value, '[', ']', depth, to);

@@ -7,7 +7,7 @@
 
 #include "gatewayd/bytes.h"
 
-enum value_kind { VALUE_BOOL, VALUE_NUMBER, VALUE_SIGNED, VALUE_REAL, VALUE_TEXT, VALUE_LIST, VALUE_MAP };
+enum value_kind { VALUE_BOOL, VALUE_NUMBER, VALUE_SIGNED, VALUE_REAL, VALUE_TEXT, VALUE_LIST, VALUE_MAP, VALUE_BYTES };
 
 struct value {
         enum value_kind kind;
@@ -18,12 +18,14 @@ struct value {
                 double real;
         };
         char *text;
+        size_t size;         /* of VALUE_BYTES, which `text` holds */
         struct value *items; /* of a list or a map */
         char **keys;         /* of a map, beside its items */
         size_t count;
 };
 
-/* Reads one complete value: b y q u t i x d s o g, arrays, dictionaries with text keys, variants. Returns
+/* Reads one complete value: b y q u t i x d s o g, arrays, dictionaries with text keys, variants; an
+ * array of bytes is one value. Returns
  * 1, 0 at the end of the message, or -errno. */
 int value_read(sd_bus_message *message, struct value *ret);
 void value_free(struct value *value);

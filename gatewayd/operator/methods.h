@@ -40,3 +40,14 @@ int method_verify_audit(struct method_call *call);
 int method_relay_now(struct method_call *call);
 int method_make_recovery_key(struct method_call *call);
 int method_now(struct method_call *call);
+
+int method_ca_init(struct method_call *call);
+int method_ca_csr(struct method_call *call);
+int method_ca_import(struct method_call *call);
+int method_ca_roll(struct method_call *call);
+int method_ca_show(struct method_call *call);
+int method_ca_crl(struct method_call *call);
+int method_ca_anchors(struct method_call *call);
+
+/* The section of Status that is about the CA (methods_ca.c). */
+int show_ca(struct method_call *call);

@@ -172,6 +172,7 @@ int method_status(struct method_call *call) {
         show_backlog(call, &facts.backlog, &view);
         show_horizon(call, &view);
         show_store(call, &status, &facts);
+        r = show_ca(call);
         answer_close(&call->answer);
-        return 0;
+        return r;
 }
