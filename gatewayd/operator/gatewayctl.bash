@@ -34,6 +34,10 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "none affirming warning contraindicated" -- "$cur"))
                 return
                 ;;
+        --key)
+                COMPREPLY=($(compgen -W "store: file: pkcs11: handle:" -- "$cur"))
+                return
+                ;;
         --format)
                 COMPREPLY=($(compgen -W "csv json" -- "$cur"))
                 return
@@ -42,7 +46,7 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "$(_gatewayctl_ids)" -- "$cur"))
                 return
                 ;;
-        --profile | --psk | --idevid | --for | --since | --reason | -n)
+        --profile | --psk | --idevid | --for | --since | --reason | -n | --within | --generation)
                 return
                 ;;
         esac
@@ -50,13 +54,34 @@ _gatewayctl() {
         local options="--json --control --help --version"
         case ${words[*]} in
         "")
-                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing $options" -- "$cur"))
+                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing ca $options" -- "$cur"))
                 ;;
         device)
                 COMPREPLY=($(compgen -W "list show import add remove revoke reset release" -- "$cur"))
                 ;;
         relay)
                 COMPREPLY=($(compgen -W "now" -- "$cur"))
+                ;;
+        ca)
+                COMPREPLY=($(compgen -W "show init csr import roll crl" -- "$cur"))
+                ;;
+        "ca show"*)
+                COMPREPLY=($(compgen -W "--pem $options" -- "$cur"))
+                ;;
+        "ca init"*)
+                COMPREPLY=($(compgen -W "--key" -- "$cur"))
+                ;;
+        "ca csr"*)
+                COMPREPLY=($(compgen -W "--key --again" -- "$cur"))
+                ;;
+        "ca import"*)
+                COMPREPLY=($(compgen -f -- "$cur"))
+                ;;
+        "ca roll"*)
+                COMPREPLY=($(compgen -W "--within --key" -- "$cur"))
+                ;;
+        "ca crl"*)
+                COMPREPLY=($(compgen -W "--generation" -- "$cur"))
                 ;;
         sealing)
                 COMPREPLY=($(compgen -W "recovery" -- "$cur"))

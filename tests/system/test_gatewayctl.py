@@ -80,7 +80,7 @@ class CommandLine(unittest.TestCase):
 
     def test_the_manual_and_the_completion_know_every_command_and_option(self):
         _, out, _ = run("--help")
-        commands = [m.split() for m in re.findall(r"^  ((?:device |relay |sealing )?[a-z]+)(?= )", out, re.M)]
+        commands = [m.split() for m in re.findall(r"^  ((?:device |relay |sealing |ca )?[a-z]+)(?= )", out, re.M)]
         self.assertGreater(len(commands), 10)
         options = set(re.findall(r"--[a-z-]+", out)) - {"--help"}
         with open(os.path.join(ROOT, "docs/man/gatewayctl.1")) as f:
