@@ -65,6 +65,8 @@ int dtls_new(const struct south_settings *settings, const struct dtls_handlers *
         r = cookie_keys_make(&dtls->cookies, now_usec);
         if (r >= 0)
                 r = sessions_new(&limits, &dtls->sessions);
+        if (r >= 0)
+                r = marks_new(&dtls->marks);
         if (r < 0)
                 r = problem_set(problem, CODE_INTERNAL, EIO, "DTLS", "no randomness from OpenSSL");
         else
@@ -84,6 +86,7 @@ struct dtls *dtls_free(struct dtls *dtls) {
         dtls_session_free(dtls->listener);
         dtls_context_free(dtls);
         sessions_free(dtls->sessions);
+        marks_free(dtls->marks);
         OPENSSL_cleanse(&dtls->cookies, sizeof dtls->cookies);
         free(dtls);
         return NULL;
@@ -179,13 +182,20 @@ void dtls_reap(struct dtls *dtls) {
         }
 }
 
-static enum handshake_failure failure_of_error(void) {
+static void failed(struct session *session) {
+        enum handshake_failure failure = FAILED_PROTOCOL;
         unsigned long error;
 
-        while ((error = ERR_get_error()))
-                if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_NO_SHARED_CIPHER)
-                        return FAILED_NO_SUITE;
-        return FAILED_PROTOCOL;
+        while ((error = ERR_get_error())) {
+                if (ERR_GET_LIB(error) != ERR_LIB_SSL)
+                        continue;
+                if (ERR_GET_REASON(error) == SSL_R_NO_SHARED_CIPHER)
+                        failure = FAILED_NO_SUITE;
+                dtls_certificate_failed(session, (unsigned long)ERR_GET_REASON(error));
+        }
+        if (!session->has_failure)
+                session->failure = failure;
+        session->has_failure = true;
 }
 
 /* Its Finished was verified: now, and not before, it may take the place of the session that its
@@ -203,6 +213,7 @@ static void established(struct session *session) {
         session->was_established = true;
         session->last_usec = dtls->now_usec;
         buffers_used(dtls, session);
+        dtls_certificates_done(session);
         dtls->counters[SOUTH_HANDSHAKES]++;
         count_sessions(dtls);
         dtls->handlers.connected(dtls->handlers.userdata, session, SSL_get_cipher_name(session->ssl));
@@ -220,10 +231,7 @@ static void handshake(struct session *session) {
         error = SSL_get_error(session->ssl, r);
         if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
                 return;
-        if (!session->has_failure) {
-                session->has_failure = true;
-                session->failure = failure_of_error();
-        }
+        failed(session);
         session->is_broken = true;
         give_up(session, false);
 }

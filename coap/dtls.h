@@ -13,6 +13,9 @@
 struct dtls_handlers {
         /* The key of `identity` for this handshake. 0, -ENOENT (unknown), -ETIMEDOUT (nobody answered). */
         int (*key)(void *userdata, struct session *session, struct bytes identity, struct secret *ret);
+        /* What core thinks of the client's certificates: DER, concatenated, the leaf first. 0 with the
+         * verdict, or -ETIMEDOUT (nobody answered). */
+        int (*certificate)(void *userdata, struct session *session, struct bytes chain, enum certificate_verdict *ret);
         /* Its Finished was verified. */
         void (*connected)(void *userdata, struct session *session, const char *suite);
         /* A handshake ended without success: session->failure says why. */
@@ -31,6 +34,12 @@ int dtls_new(const struct south_settings *settings, const struct dtls_handlers *
              uint64_t *counters, uint64_t now_usec, struct dtls **ret, struct problem *problem);
 /* Without a word to the peers: dtls_end_all() comes before. */
 struct dtls *dtls_free(struct dtls *dtls);
+
+/* What this gateway shows to clients from now on: PKCS#8 and DER certificates, concatenated, the leaf
+ * first, without the root; both empty: none, so PSK alone. Handshakes under way end with what they began
+ * with, sessions are not touched. Returns 0, or -EINVAL where they cannot be read or do not belong
+ * together: then nothing has changed. */
+int dtls_use_credentials(struct dtls *dtls, struct bytes key, struct bytes chain);
 
 struct sessions *dtls_sessions(const struct dtls *dtls);
 

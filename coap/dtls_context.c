@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 /* In this order (docs/PROTOCOL.md): certificates first, then forward secrecy, then what RFC 7925 makes
- * everybody have. The ECDSA suites wait for a certificate: OpenSSL offers none without it. */
+ * everybody have. OpenSSL chooses no ECDSA suite while there is no certificate. */
 #define SUITES                                                                                                         \
         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"                                                 \
         "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8:"                                \
@@ -19,11 +19,25 @@
 
 #define HANDSHAKE_HEADER_BYTES 12  /* RFC 6347 §4.2.2 */
 #define IDENTITY_MAX           128 /* RFC 4279 §5.3 */
+#define ALERT_BYTES            (DTLS1_RT_HEADER_LENGTH + 2)
+
+/* A fatal alert that is not encrypted, alone in its datagram: header, epoch 0, level, description. */
+static bool is_plain_alert(const char *data, int size) {
+        return size == ALERT_BYTES && data[0] == SSL3_RT_ALERT && data[3] == 0 && data[4] == 0 &&
+               data[ALERT_BYTES - 2] == SSL3_AL_FATAL;
+}
 
 static int bio_write(BIO *bio, const char *data, int size) {
         struct session *session = BIO_get_data(bio);
 
+        uint8_t alert[ALERT_BYTES];
+
         BIO_clear_retry_flags(bio);
+        if (session->alert && is_plain_alert(data, size)) {
+                memcpy(alert, data, sizeof alert);
+                alert[sizeof alert - 1] = session->alert;
+                data = (const char *)alert;
+        }
         datagrams_send(session->dtls->datagrams, &session->peer, BYTES(data, (size_t)size));
         return size;
 }
@@ -85,14 +99,18 @@ static int cookie_verify(SSL *ssl, const unsigned char *cookie, unsigned size) {
  * NUL inside would arrive cut short, as somebody else's. */
 static void message_seen(int is_write, int version, int content_type, const void *data, size_t size, SSL *ssl,
                          void *userdata) {
-        const uint8_t *message = data;
         struct session *session = SSL_get_app_data(ssl);
+        const SSL_CIPHER *suite;
+        const uint8_t *message = data;
 
         (void)version;
         (void)userdata;
         if (is_write || content_type != SSL3_RT_HANDSHAKE || size < HANDSHAKE_HEADER_BYTES + 2 ||
             message[0] != SSL3_MT_CLIENT_KEY_EXCHANGE)
                 return;
+        suite = SSL_get_pending_cipher(ssl);
+        if (!suite || SSL_CIPHER_get_auth_nid(suite) != NID_auth_psk)
+                return; /* a point, and no identity */
         session->identity_size = (size_t)message[HANDSHAKE_HEADER_BYTES] << 8 | message[HANDSHAKE_HEADER_BYTES + 1];
 }
 
@@ -170,7 +188,7 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
                 oom();
         /* The lists above say exactly what is allowed; a level would only take CCM8 away. */
         SSL_CTX_set_security_level(context, 0);
-        if (!context_configure(context)) {
+        if (!context_configure(context) || !dtls_certificates_configure(dtls)) {
                 char reason[160];
 
                 ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
@@ -194,6 +212,7 @@ int dtls_context_new(struct dtls *dtls, struct problem *problem) {
 
 void dtls_context_free(struct dtls *dtls) {
         BIO_ADDR_free(dtls->listener_peer);
+        dtls_certificates_free(dtls);
         SSL_CTX_free(dtls->context);
         BIO_meth_free(dtls->bio_method);
 }
@@ -222,5 +241,6 @@ void dtls_session_free(struct session *session) {
                 return;
         SSL_free(session->ssl);
         buffer_free(&session->identity);
+        buffer_free(&session->chain);
         free(session);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Asking core for a key and waiting for the answer, never for long. */
+/* Asking core for a key or a verdict and waiting for the answer, never for long. */
 
 #include "coap/lookup.h"
 
@@ -16,8 +16,9 @@ struct lookup {
         struct link *link;
         uint32_t last_question;
         uint64_t rest_until_usec; /* core has left a question unanswered: ask no more before */
-        bool is_answered;         /* the last question */
+        uint8_t answered;         /* what answered the last question; 0: nothing yet */
         struct message_psk_answer answer;
+        enum certificate_verdict verdict;
 };
 
 int lookup_new(int fd, struct lookup **ret) {
@@ -41,27 +42,45 @@ struct lookup *lookup_free(struct lookup *lookup) {
         return NULL;
 }
 
-static int take_answer(void *userdata, struct frame *frame) {
-        struct lookup *lookup = userdata;
-        struct message_psk_answer answer;
-        int r;
+/* Whether it answers the last question: one that comes too late answers nothing. */
+static bool is_expected(struct lookup *lookup, uint32_t question) {
+        lookup->rest_until_usec = 0; /* late or not, core is there */
+        return question == lookup->last_question;
+}
 
-        if (frame->type != FRAME_PSK_ANSWER)
-                return -EBADMSG;
-        r = message_read_psk_answer(frame->body, &answer);
-        if (r >= 0) {
-                lookup->rest_until_usec = 0; /* late or not, core is there */
-                if (answer.question == lookup->last_question) {
-                        lookup->answer = answer;
-                        lookup->is_answered = true;
-                }
+static int take_key(struct lookup *lookup, struct bytes body) {
+        struct message_psk_answer answer;
+        int r = message_read_psk_answer(body, &answer);
+
+        if (r >= 0 && is_expected(lookup, answer.question)) {
+                lookup->answer = answer;
+                lookup->answered = FRAME_PSK_ANSWER;
         }
         secret_wipe(&answer.key);
         return r;
 }
 
+static int take_verdict(struct lookup *lookup, struct bytes body) {
+        struct message_certificate_answer answer;
+        int r = message_read_certificate_answer(body, &answer);
+
+        if (r >= 0 && is_expected(lookup, answer.question)) {
+                lookup->verdict = answer.verdict;
+                lookup->answered = FRAME_CERTIFICATE_ANSWER;
+        }
+        return r;
+}
+
+static int take_answer(void *userdata, struct frame *frame) {
+        if (frame->type == FRAME_PSK_ANSWER)
+                return take_key(userdata, frame->body);
+        if (frame->type == FRAME_CERTIFICATE_ANSWER)
+                return take_verdict(userdata, frame->body);
+        return -EBADMSG;
+}
+
 static int wait_for_answer(struct lookup *lookup, uint64_t deadline_usec) {
-        while (!lookup->is_answered) {
+        while (!lookup->answered) {
                 struct pollfd poll_one = { .fd = link_fd(lookup->link), .events = (short)link_events(lookup->link) };
                 uint64_t now_usec = monotonic_usec();
                 int r;
@@ -82,22 +101,18 @@ static int wait_for_answer(struct lookup *lookup, uint64_t deadline_usec) {
         return 0;
 }
 
-static int ask(struct lookup *lookup, const struct message_psk *question) {
-        struct message_psk numbered = *question;
-        struct buffer body = { 0 };
+static int ask(struct lookup *lookup, uint8_t type, struct bytes body) {
         int r;
 
-        numbered.question = ++lookup->last_question;
-        lookup->is_answered = false;
-        message_write_psk(&numbered, &body);
-        r = link_send(lookup->link, FRAME_PSK, buffer_bytes(&body), LINK_MAY_REFUSE);
-        buffer_free(&body);
+        lookup->answered = 0;
+        r = link_send(lookup->link, type, body, LINK_MAY_REFUSE);
         if (r < 0)
                 return r == -EPIPE ? -EPIPE : -ETIMEDOUT;
         return link_flush(lookup->link);
 }
 
-int lookup_psk(struct lookup *lookup, const struct message_psk *question, struct secret *ret) {
+/* Asks what `body` says and waits for an answer of the type given. 0, -ETIMEDOUT or -EPIPE. */
+static int ask_and_wait(struct lookup *lookup, uint8_t type, struct bytes body, uint8_t wanted) {
         uint64_t now_usec = monotonic_usec();
         int r = link_receive(lookup->link, 16, take_answer, lookup);
 
@@ -105,16 +120,44 @@ int lookup_psk(struct lookup *lookup, const struct message_psk *question, struct
                 return -EPIPE;
         if (now_usec < lookup->rest_until_usec)
                 return -ETIMEDOUT;
-        r = ask(lookup, question);
+        r = ask(lookup, type, body);
         if (r >= 0)
                 r = wait_for_answer(lookup, now_usec + LOOKUP_DEADLINE_USEC);
         if (r == -ETIMEDOUT)
                 lookup->rest_until_usec = monotonic_usec() + LOOKUP_DEADLINE_USEC;
         if (r < 0)
                 return r == -ETIMEDOUT ? -ETIMEDOUT : -EPIPE;
+        return lookup->answered == wanted ? 0 : -EPIPE; /* a core that answers so is none */
+}
+
+int lookup_psk(struct lookup *lookup, const struct message_psk *question, struct secret *ret) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct message_psk numbered = *question;
+        int r;
+
+        numbered.question = ++lookup->last_question;
+        message_write_psk(&numbered, &body);
+        r = ask_and_wait(lookup, FRAME_PSK, buffer_bytes(&body), FRAME_PSK_ANSWER);
+        if (r < 0)
+                return r;
         if (!lookup->answer.is_found || lookup->answer.key.size == 0)
                 return -ENOENT;
         *ret = lookup->answer.key;
         secret_wipe(&lookup->answer.key);
+        return 0;
+}
+
+int lookup_certificate(struct lookup *lookup, const struct message_certificate *question,
+                       enum certificate_verdict *ret) {
+        _cleanup_(buffer_free) struct buffer body = { 0 };
+        struct message_certificate numbered = *question;
+        int r;
+
+        numbered.question = ++lookup->last_question;
+        message_write_certificate(&numbered, &body);
+        r = ask_and_wait(lookup, FRAME_CERTIFICATE, buffer_bytes(&body), FRAME_CERTIFICATE_ANSWER);
+        if (r < 0)
+                return r;
+        *ret = lookup->verdict;
         return 0;
 }

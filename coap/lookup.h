@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The one question that a handshake cannot go on without: which key belongs to this identity? It is
- * asked synchronously on a link of its own, where core answers before anything else. */
+/* The two questions that a handshake cannot go on without: which key belongs to this identity, and is
+ * this certificate good? They are asked synchronously on a link of its own, where core answers before
+ * anything else. */
 
 #include "gatewayd/link.h"
 #include "gatewayd/messages.h"
@@ -19,3 +20,7 @@ struct lookup *lookup_free(struct lookup *lookup);
  * within a second; after that, for a second, nobody is made to wait again unless core has answered),
  * -EPIPE (core is gone). */
 int lookup_psk(struct lookup *lookup, const struct message_psk *question, struct secret *ret);
+
+/* `question` without its number. 0 with the verdict; -ETIMEDOUT and -EPIPE as above. */
+int lookup_certificate(struct lookup *lookup, const struct message_certificate *question,
+                       enum certificate_verdict *ret);

@@ -48,6 +48,11 @@ struct session {
         size_t identity_size; /* as the ClientKeyExchange says; SIZE_MAX: not seen */
         bool has_forward_secrecy;
         bool is_identity_known; /* core gave a key for it */
+        bool offers_psk;        /* its ClientHello has one of our PSK suites */
+        uint8_t alert;          /* goes out in the place of OpenSSL's; 0: OpenSSL's */
+        struct buffer chain;    /* of the client, as struct message_certificate has it */
+        uint8_t tls_unique[TLS_UNIQUE_MAX];
+        size_t tls_unique_size; /* 0: there is none that proves anything */
         bool has_failure;
         enum handshake_failure failure;
         enum close_reason reason; /* once dead */

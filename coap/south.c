@@ -7,6 +7,7 @@
 #include "coap/south.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -21,6 +22,7 @@
 #include "coap/monotonic.h"
 #include "coap/requests.h"
 #include "gatewayd/link_event.h"
+#include "systemd/journal.h"
 
 /* Frames waiting for core: some thousand requests. */
 #define EXCHANGE_QUEUE_BYTES (4 * 1024 * 1024)
@@ -60,6 +62,9 @@ struct south {
         uint64_t wake_usec;  /* when `timer` fires; UINT64_MAX: not armed */
         uint64_t now_usec;   /* at the beginning of the turn */
         struct buffer frame; /* bodies of frames are written here */
+        void (*ready)(void *userdata);
+        void *ready_userdata;
+        bool is_ready; /* core has told its credentials */
         bool is_ending;
 };
 
@@ -131,12 +136,25 @@ static int key_wanted(void *userdata, struct session *session, struct bytes iden
         return lookup_psk(south->lookup, &question, ret);
 }
 
+static int certificate_came(void *userdata, struct session *session, struct bytes chain,
+                            enum certificate_verdict *ret) {
+        struct south *south = userdata;
+        char peer[PEER_TEXT_MAX];
+        struct message_certificate question = { .chain = chain };
+
+        peer_text(&session->peer, peer);
+        question.peer = bytes_of(peer);
+        return lookup_certificate(south->lookup, &question, ret);
+}
+
 static void connected(void *userdata, struct session *session, const char *suite) {
         struct south *south = userdata;
         char peer[PEER_TEXT_MAX];
         struct message_connected message = {
                 .session = handle_of(south, session),
                 .identity = buffer_bytes(&session->identity),
+                .chain = buffer_bytes(&session->chain),
+                .tls_unique = BYTES(session->tls_unique, session->tls_unique_size),
                 .suite = bytes_of(suite),
                 .has_forward_secrecy = session->has_forward_secrecy,
                 .begun_usec = session->begun_usec,
@@ -151,6 +169,7 @@ static void connected(void *userdata, struct session *session, const char *suite
         message_write_connected(&message, &south->frame);
         send_surely(south, FRAME_CONNECTED);
         buffer_free(&session->identity);
+        buffer_free(&session->chain);
 }
 
 static void handshake_failed(void *userdata, struct session *session) {
@@ -245,6 +264,26 @@ static void evict(struct south *south, session_handle handle) {
                 dtls_end(session, CLOSE_EVICTED);
 }
 
+/* What cannot be used changes nothing: devices with a PSK are not to lose their gateway over it. */
+static int take_credentials(struct south *south, struct bytes body) {
+        struct message_server_credentials credentials;
+        int r = message_read_server_credentials(body, &credentials);
+
+        if (r < 0)
+                return r;
+        if (dtls_use_credentials(south->dtls, credentials.key, credentials.chain) < 0)
+                journal_line(3, "south: the server's key and certificates cannot be used; what there was stays");
+        /* The frame is the link's until its next one: the key is not to stay in it. */
+        OPENSSL_cleanse((uint8_t *)body.data, body.size);
+        if (south->is_ready)
+                return 0;
+        south->is_ready = true;
+        r = sd_event_source_set_enabled(south->udp, SD_EVENT_ON);
+        if (r >= 0 && south->ready)
+                south->ready(south->ready_userdata);
+        return r;
+}
+
 static int frame_from_core(void *userdata, struct frame *frame) {
         struct south *south = userdata;
         struct message_reply reply;
@@ -269,6 +308,8 @@ static int frame_from_core(void *userdata, struct frame *frame) {
                         return r;
                 evict(south, eviction.session);
                 return 0;
+        case FRAME_SERVER_CREDENTIALS:
+                return take_credentials(south, frame->body);
         default:
                 return -EBADMSG;
         }
@@ -333,6 +374,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 static int make_dtls(struct south *south, struct problem *problem) {
         const struct dtls_handlers handlers = {
                 .key = key_wanted,
+                .certificate = certificate_came,
                 .connected = connected,
                 .failed = handshake_failed,
                 .plaintext = plaintext,
@@ -384,6 +426,8 @@ static int attach(struct south *south) {
         int r;
 
         r = sd_event_add_io(south->event, &south->udp, datagrams_fd(south->datagrams), EPOLLIN, on_udp, south);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(south->udp, SD_EVENT_OFF); /* until take_credentials() */
         if (r >= 0)
                 r = sd_event_add_time(south->event, &south->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, south);
         if (r >= 0)
@@ -440,6 +484,13 @@ int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t gener
         }
         *ret = south;
         return 0;
+}
+
+void south_on_ready(struct south *south, void (*ready)(void *userdata), void *userdata) {
+        south->ready = ready;
+        south->ready_userdata = userdata;
+        if (south->is_ready)
+                ready(userdata);
 }
 
 void south_stop(struct south *south) {

@@ -33,6 +33,10 @@ struct south;
 int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t generation,
               const struct south_settings *settings, struct south **ret, struct problem *problem);
 
+/* Calls `ready` once core has said what this gateway shows to clients (FRAME_SERVER_CREDENTIALS), be it
+ * nothing. Until then no datagram is taken from the socket: they wait in the kernel. */
+void south_on_ready(struct south *south, void (*ready)(void *userdata), void *userdata);
+
 /* Sends close_notify to every session and forgets them. */
 void south_stop(struct south *south);
 struct south *south_free(struct south *south);

@@ -106,6 +106,10 @@ void role_tell(struct role_process *process, uint8_t type, struct bytes body) {
                 (void)link_flush(process->supervisor);
 }
 
+void role_ready(struct role_process *process) {
+        role_tell(process, FRAME_READY, BYTES(NULL, 0));
+}
+
 int role_run(struct role_process *process) {
         const struct link_watch_options options = {
                 .priority = SD_EVENT_PRIORITY_IMPORTANT,
@@ -118,7 +122,8 @@ int role_run(struct role_process *process) {
 
         r = link_watch_new(process->event, process->supervisor, &options, &process->watch);
         if (r >= 0) {
-                role_tell(process, FRAME_READY, BYTES(NULL, 0));
+                if (!process->is_ready_later)
+                        role_ready(process);
                 r = sd_event_loop(process->event);
         }
         if (r < 0) {

@@ -28,6 +28,8 @@ struct role_process {
         int descriptors[LINK_DESCRIPTORS_MAX];
         size_t descriptor_count;
 
+        bool is_ready_later; /* role_run() leaves READY to role_ready() */
+
         void *userdata;
         void (*stop)(void *userdata);                      /* end in order: closes, then sd_event_exit() */
         int (*frame)(void *userdata, struct frame *frame); /* any other frame; NULL: none expected */
@@ -35,8 +37,9 @@ struct role_process {
 
 /* Opens the link, waits for FRAME_SETUP, takes the configuration, makes the event loop. 0 or -errno. */
 int role_start(struct role_process *process, enum role role);
-/* Says READY and runs the loop. Returns the exit status. */
+/* Says READY, unless that is left to role_ready(), and runs the loop. Returns the exit status. */
 int role_run(struct role_process *process);
+void role_ready(struct role_process *process);
 void role_end(struct role_process *process);
 /* Queues and sends a frame to the supervisor. */
 void role_tell(struct role_process *process, uint8_t type, struct bytes body);

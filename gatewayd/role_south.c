@@ -22,6 +22,12 @@ static void on_stop(void *userdata) {
         (void)sd_event_exit(role->process.event, EXIT_SUCCESS);
 }
 
+static void on_ready(void *userdata) {
+        struct south_role *role = userdata;
+
+        role_ready(&role->process);
+}
+
 static int set_up(struct south_role *role, struct problem *problem) {
         const struct config *config = role->process.config;
         struct south_settings settings = south_settings_default;
@@ -38,11 +44,14 @@ static int set_up(struct south_role *role, struct problem *problem) {
         fds[0] = fds[1] = fds[2] = -1;
         if (r < 0)
                 return r;
-        return sandbox_enter(ROLE_SOUTH, &paths, config->sandbox, problem);
+        r = sandbox_enter(ROLE_SOUTH, &paths, config->sandbox, problem);
+        if (r >= 0)
+                south_on_ready(role->south, on_ready, role); /* from the loop: core's credentials come through it */
+        return r;
 }
 
 int south_main(void) {
-        struct south_role role = { .process = { .stop = on_stop } };
+        struct south_role role = { .process = { .stop = on_stop, .is_ready_later = true } };
         struct problem problem = { 0 };
         int r;
 

@@ -72,11 +72,22 @@ static int answer_request(void *userdata, struct frame *frame) {
         return 0;
 }
 
+/* South takes nobody in before; nothing to show, so PSK alone. */
+static void tell_credentials(struct core *core) {
+        struct message_server_credentials none = { 0 };
+        struct buffer body = { 0 };
+
+        message_write_server_credentials(&none, &body);
+        link_send(core->exchange, FRAME_SERVER_CREDENTIALS, buffer_bytes(&body), LINK_NEVER_DROP);
+        buffer_free(&body);
+}
+
 static int play_core(int lookup, int exchange) {
         struct core core = { 0 };
 
         if (link_new(lookup, 1 << 20, &core.lookup) < 0 || link_new(exchange, 8 << 20, &core.exchange) < 0)
                 return 1;
+        tell_credentials(&core);
         for (;;) {
                 struct pollfd polls[] = {
                         { .fd = link_fd(core.lookup), .events = (short)link_events(core.lookup) },

@@ -66,6 +66,14 @@ static int give_key(void *userdata, struct session *session, struct bytes identi
         return secret_set(ret, TEXT("0123456789abcdef"));
 }
 
+static int give_verdict(void *userdata, struct session *session, struct bytes chain, enum certificate_verdict *ret) {
+        (void)userdata;
+        (void)session;
+        (void)chain;
+        *ret = CERTIFICATE_REFUSED;
+        return 0;
+}
+
 static void connected(void *userdata, struct session *session, const char *suite) {
         (void)userdata;
         assert(session->is_identity_known && suite);
@@ -123,7 +131,9 @@ static int loopback_socket(struct peer *bound) {
 
 static struct world *world_new(void) {
         struct world *world = xcalloc(1, sizeof *world);
-        const struct dtls_handlers handlers = { give_key, connected, failed, plaintext, closed, exhausted, world };
+        const struct dtls_handlers handlers = {
+                give_key, give_verdict, connected, failed, plaintext, closed, exhausted, world,
+        };
         struct problem problem = { 0 };
         struct peer server = { 0 };
         int fd = loopback_socket(&server);

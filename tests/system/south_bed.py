@@ -326,13 +326,16 @@ class Device:
 class South:
     """The harness: commands go in by command(), events come out by wait_for()."""
 
-    def __init__(self, *settings, address="127.0.0.1", environment=None, program="south_harness"):
+    def __init__(self, *settings, address="127.0.0.1", environment=None, program="south_harness", credentials=None):
         self.address = address
-        self.process = subprocess.Popen([os.path.join(BUILD, "system", program), "--bind", address, *settings],
+        self.process = subprocess.Popen([os.path.join(BUILD, "system", program), "--bind", address,
+                                         *(["--wait"] if credentials else []), *settings],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         env=dict(os.environ, **(environment or {})))
         self.events, self.lines = [], queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
+        if credentials:
+            self.credentials(*credentials)
         ready = self.wait_for("ready")
         self.port, self.pid = ready["port"], ready["pid"]
         self.command("key dev " + KEY.hex())
@@ -399,6 +402,10 @@ class South:
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()
         self.wait_for("done", since)
+
+    def credentials(self, key, chain):
+        """What the server shows from now on: PKCS#8 and the DER of the leaf and its intermediates."""
+        self.command("credentials %s %s" % (key.hex() or "-", b"".join(chain).hex() or "-"))
 
     def session_of(self, device):
         """The handle of a device's session, by its source port."""

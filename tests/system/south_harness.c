@@ -4,7 +4,10 @@
  * keys from a table, answers by path, and on commands from stdin evictions, notifications, silence.
  * What reaches core is printed, one JSON object a line, so that tests wait for lines instead of time.
  *
- *   south_harness [--bind ADDRESS] [--port N] [SETTING=NUMBER ...]
+ *   south_harness [--bind ADDRESS] [--port N] [--wait] [SETTING=NUMBER ...]
+ *
+ * With --wait the first "credentials" command decides what the server shows to clients, and south is not
+ * ready before; without, it shows nothing.
  */
 
 #include <arpa/inet.h>
@@ -48,6 +51,7 @@ struct script {
         bool is_deaf;    /* the exchange link is not read */
         bool is_quiet;   /* nothing is printed */
         uint64_t lookup_delay_usec;
+        enum certificate_verdict verdict; /* on every client's certificate */
         uint64_t sequence; /* of replies */
         uint16_t block_size;
         struct buffer input;
@@ -79,6 +83,27 @@ static const struct secret *key_of(const struct script *script, struct bytes ide
         return NULL;
 }
 
+static void on_certificate(struct script *script, struct bytes body_in) {
+        struct message_certificate_answer answer = { .verdict = script->verdict };
+        struct message_certificate question;
+        struct buffer body = { 0 };
+
+        if (message_read_certificate(body_in, &question) < 0)
+                return;
+        if (!script->is_quiet) {
+                printf("{\"event\":\"certificate\"");
+                print_hex("chain", question.chain);
+                print_text("peer", question.peer);
+                printf("}\n");
+        }
+        if (script->is_silent)
+                return;
+        answer.question = question.question;
+        message_write_certificate_answer(&answer, &body);
+        link_send(script->lookup, FRAME_CERTIFICATE_ANSWER, buffer_bytes(&body), LINK_MAY_REFUSE);
+        buffer_free(&body);
+}
+
 static int on_lookup(void *userdata, struct frame *frame) {
         struct script *script = userdata;
         struct message_psk_answer answer = { 0 };
@@ -86,6 +111,10 @@ static int on_lookup(void *userdata, struct frame *frame) {
         const struct secret *secret;
         struct message_psk question;
 
+        if (frame->type == FRAME_CERTIFICATE) {
+                on_certificate(script, frame->body);
+                return 0;
+        }
         if (message_read_psk(frame->body, &question) < 0)
                 return -EBADMSG;
         if (!script->is_quiet) {
@@ -254,6 +283,8 @@ static void print_connected(struct bytes body) {
         print_text("identity", connected.identity);
         print_text("peer", connected.peer);
         print_text("suite", connected.suite);
+        print_hex("chain", connected.chain);
+        print_hex("tls_unique", connected.tls_unique);
         printf(",\"forward_secrecy\":%d,\"usec\":%llu}\n", connected.has_forward_secrecy,
                (unsigned long long)(connected.finished_usec - connected.begun_usec));
 }
@@ -348,6 +379,25 @@ static void evict(struct script *script, const char *session) {
         buffer_free(&body);
 }
 
+/* Both as hex, or "-" for none. */
+static void tell_credentials(struct script *script, const char *key, const char *chain) {
+        uint8_t *data = malloc(2 * CERTIFICATES_MAX);
+        struct message_server_credentials message = { 0 };
+        struct buffer body = { 0 };
+        ssize_t size;
+
+        if (!data)
+                oom();
+        size = hex_decode(bytes_of(key), data, CERTIFICATES_MAX);
+        message.key = BYTES(data, size > 0 ? (size_t)size : 0);
+        size = hex_decode(bytes_of(chain), data + CERTIFICATES_MAX, CERTIFICATES_MAX);
+        message.chain = BYTES(data + CERTIFICATES_MAX, size > 0 ? (size_t)size : 0);
+        message_write_server_credentials(&message, &body);
+        link_send(script->exchange, FRAME_SERVER_CREDENTIALS, buffer_bytes(&body), LINK_NEVER_DROP);
+        buffer_free(&body);
+        free(data);
+}
+
 static void notify(struct script *script, const char *session, const char *path, const char *text) {
         struct message_reply message = {
                 .session = strtoull(session, NULL, 10),
@@ -395,6 +445,10 @@ static void command(struct script *script, char *line) {
                 evict(script, a);
         else if (strcmp(verb, "notify") == 0 && a && b && c)
                 notify(script, a, b, c);
+        else if (strcmp(verb, "credentials") == 0 && a && b)
+                tell_credentials(script, a, b);
+        else if (strcmp(verb, "verdict") == 0 && a)
+                script->verdict = (enum certificate_verdict)atoi(a);
         else if (strcmp(verb, "silent") == 0 && a)
                 script->is_silent = atoi(a);
         else if (strcmp(verb, "hold") == 0)
@@ -435,12 +489,14 @@ static bool read_commands(struct script *script) {
         return true;
 }
 
-static int play_core(int lookup, int exchange) {
+static int play_core(int lookup, int exchange, bool is_waiting) {
         struct script *script = xcalloc(1, sizeof *script);
 
         if (link_new(lookup, QUEUE_BYTES, &script->lookup) < 0 ||
             link_new(exchange, QUEUE_BYTES, &script->exchange) < 0)
                 return 1;
+        if (!is_waiting)
+                tell_credentials(script, "-", "-");
         for (;;) {
                 struct pollfd polls[] = {
                         { .fd = STDIN_FILENO, .events = POLLIN },
@@ -514,12 +570,19 @@ static int udp_socket(const char *address, uint16_t port) {
         return r < 0 ? -1 : fd;
 }
 
+static void on_ready(void *userdata) {
+        struct sockaddr_in6 bound;
+        socklen_t size = sizeof bound;
+
+        getsockname(*(int *)userdata, (struct sockaddr *)&bound, &size);
+        printf("{\"event\":\"ready\",\"port\":%u,\"pid\":%d}\n", ntohs(bound.sin6_port), getpid());
+        fflush(stdout);
+}
+
 static int run_south(int udp, int lookup, int exchange, const struct south_settings *settings) {
         struct problem problem = { 0 };
         struct south *south;
         sd_event *event;
-        struct sockaddr_in6 bound;
-        socklen_t size = sizeof bound;
         int r;
 
         if (sd_event_new(&event) < 0)
@@ -530,9 +593,7 @@ static int run_south(int udp, int lookup, int exchange, const struct south_setti
                 fprintf(stderr, "south: %s: %s\n", problem.title, problem.detail);
                 return 2;
         }
-        getsockname(udp, (struct sockaddr *)&bound, &size);
-        printf("{\"event\":\"ready\",\"port\":%u,\"pid\":%d}\n", ntohs(bound.sin6_port), getpid());
-        fflush(stdout);
+        south_on_ready(south, on_ready, &udp);
         r = sd_event_loop(event);
         if (r != 0)
                 fprintf(stderr, "south: the loop ended with %d\n", r);
@@ -546,6 +607,7 @@ int main(int argc, char **argv) {
         struct south_settings settings = south_settings_default;
         const char *address = "127.0.0.1";
         int lookup[2], exchange[2], udp, status;
+        bool is_waiting = false;
         uint16_t port = 0;
         sigset_t signals;
         pid_t core;
@@ -555,6 +617,8 @@ int main(int argc, char **argv) {
                         address = argv[++i];
                 else if (strcmp(argv[i], "--port") == 0 && i + 1 < argc)
                         port = (uint16_t)atoi(argv[++i]);
+                else if (strcmp(argv[i], "--wait") == 0)
+                        is_waiting = true;
                 else if (!set(&settings, argv[i])) {
                         fprintf(stderr, "unknown setting %s\n", argv[i]);
                         return 2;
@@ -576,7 +640,7 @@ int main(int argc, char **argv) {
                 close(udp);
                 close(lookup[1]);
                 close(exchange[1]);
-                _exit(play_core(lookup[0], exchange[0]));
+                _exit(play_core(lookup[0], exchange[0], is_waiting));
         }
         close(lookup[0]);
         close(exchange[0]);
