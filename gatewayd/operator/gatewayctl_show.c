@@ -124,11 +124,30 @@ static void put_time(const struct screen *screen, const char *name, const struct
         put_fact(screen, name, COLOUR_NONE, text);
 }
 
+/* A fingerprint is cut to what tells it from others; --json has it whole. */
+static void add_identity(struct table *table, const char *identity) {
+        bool is_fingerprint = strlen(identity) == 64 && strspn(identity, "0123456789abcdef") == 64;
+
+        table_add(table, COLOUR_NONE, is_fingerprint ? "%.16s…" : "%s", identity);
+}
+
+static void add_expiry(struct table *table, const struct value *credential, unix_sec now) {
+        unix_sec not_after = value_signed(credential, "not_after", 0);
+        char text[SAY_MAX];
+
+        if (value_bool(credential, "is_revoked"))
+                table_add(table, COLOUR_WARN, "revoked");
+        else if (not_after == 0 || not_after == INT64_MAX)
+                table_add(table, COLOUR_NONE, "-");
+        else
+                table_add(table, not_after < now ? COLOUR_WARN : COLOUR_NONE, "%s", time_say(not_after, now, text));
+}
+
 static void put_credentials(const struct screen *screen, const struct value *credentials, unix_sec now) {
         static const struct column columns[] = {
                 { "IDENTITY", false, true },   { "KIND", false, false },      { "STATE", false, false },
                 { "GENERATION", true, false }, { "ISSUED", false, false },    { "PROVEN", false, false },
-                { "LAST USED", false, false }, { "HANDSHAKES", true, false },
+                { "LAST USED", false, false }, { "HANDSHAKES", true, false }, { "EXPIRES", false, false },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
 
@@ -138,7 +157,7 @@ static void put_credentials(const struct screen *screen, const struct value *cre
                 bool is_good = strcmp(state, "active") == 0, is_bad = strcmp(state, "compromised") == 0;
                 char text[SAY_MAX];
 
-                table_add(&table, COLOUR_NONE, "%s", value_text(credential, "identity"));
+                add_identity(&table, value_text(credential, "identity"));
                 table_add(&table, COLOUR_NONE, "%s", value_text(credential, "kind"));
                 table_add(&table, is_good ? COLOUR_GOOD : is_bad ? COLOUR_BAD : COLOUR_NONE, "%s", state);
                 table_add(&table, COLOUR_NONE, "%" PRIu64, value_number(credential, "generation"));
@@ -146,6 +165,7 @@ static void put_credentials(const struct screen *screen, const struct value *cre
                 table_add(&table, COLOUR_NONE, "%s", time_say(value_signed(credential, "proven", 0), now, text));
                 table_add(&table, COLOUR_NONE, "%s", time_say(value_signed(credential, "last_used", 0), now, text));
                 table_add(&table, COLOUR_NONE, "%" PRIu64, value_number(credential, "handshakes"));
+                add_expiry(&table, credential, now);
         }
         fputc('\n', screen->to);
         table_print(&table, screen);

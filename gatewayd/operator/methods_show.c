@@ -30,7 +30,17 @@ static const char *tier_name(enum tier tier) {
 }
 
 static const char *kind_name(enum credential_kind kind) {
-        return kind == CREDENTIAL_FACTORY ? "factory" : "psk";
+        switch (kind) {
+        case CREDENTIAL_FACTORY:
+                return "factory";
+        case CREDENTIAL_PSK:
+                return "psk";
+        case CREDENTIAL_IDEVID:
+                return "idevid";
+        case CREDENTIAL_LDEVID:
+                return "certificate";
+        }
+        return "unknown";
 }
 
 static const char *quality_name(enum clock_quality quality) {
@@ -168,7 +178,30 @@ int method_list_devices(struct method_call *call) {
         return sd_bus_message_append(call->answer.message, "s", listing.is_more ? listing.last : "");
 }
 
-static void answer_credential(struct answer *answer, const struct credential *credential) {
+/* What is in the certificate; nothing where none was shown yet. */
+static int answer_certificate(struct answer *answer, struct store *store, const struct credential *credential) {
+        struct certificate certificate;
+        char serial[2 * CERTIFICATE_SERIAL_MAX + 1];
+        int r;
+
+        r = credential->kind == CREDENTIAL_IDEVID ? certificate_idevid(store, credential->device, &certificate)
+                                                  : certificate_get(store, credential->identity, &certificate);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        bytes_to_hex(BYTES(certificate.serial, certificate.serial_size), serial);
+        answer_text(answer, "sha256", certificate.fingerprint);
+        answer_text(answer, "serial", serial);
+        answer_signed(answer, "not_before", certificate.not_before);
+        answer_signed(answer, "not_after", certificate.not_after);
+        if (certificate.issuer != GENERATION_FOREIGN)
+                answer_number(answer, "ca_generation", certificate.issuer);
+        answer_bool(answer, "is_revoked", certificate.revoked != REVOKED_NOT);
+        return 0;
+}
+
+static int answer_credential(struct answer *answer, struct store *store, const struct credential *credential) {
+        int r = 0;
+
         answer_dict_open(answer);
         answer_text(answer, "identity", credential->identity);
         answer_text(answer, "kind", kind_name(credential->kind));
@@ -182,7 +215,10 @@ static void answer_credential(struct answer *answer, const struct credential *cr
         answer_moment(answer, "ended", &credential->ended);
         answer_moment(answer, "last_used", &credential->last_used);
         answer_number(answer, "handshakes", credential->handshakes);
+        if (credential_is_certificate(credential->kind))
+                r = answer_certificate(answer, store, credential);
         answer_dict_close(answer);
+        return r;
 }
 
 int method_show_device(struct method_call *call) {
@@ -206,10 +242,10 @@ int method_show_device(struct method_call *call) {
                 return (int)count;
         answer_device(&call->answer, call->turn, &device);
         answer_open(&call->answer, SD_BUS_TYPE_ARRAY, "a{sv}");
-        for (ssize_t i = 0; i < count; i++)
-                answer_credential(&call->answer, &credentials[i]);
+        for (ssize_t i = 0; i < count && r >= 0; i++)
+                r = answer_credential(&call->answer, call->turn->store, &credentials[i]);
         answer_close(&call->answer);
-        return 0;
+        return r;
 }
 
 /* ---- audit ---- */

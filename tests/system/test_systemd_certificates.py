@@ -38,9 +38,13 @@ class Site(Service):
 
     def certificate_of(self, generation):
         from cryptography import x509
-        show = self.ctl('--json', 'ca', 'show')[1]
-        pem = next(g['certificate'] for g in show['generations'] if g['generation'] == generation)
-        return x509.load_pem_x509_certificate(pem.encode())
+        from cryptography.hazmat.primitives import hashes
+        shown = self.ctl('--json', 'ca', 'show')[1]['generations']
+        wanted = next(g['sha256'] for g in shown if g['generation'] == generation)
+        pem = self.ctl('ca', 'show', '--pem')[1].encode()
+        end = b'-----END CERTIFICATE-----\n'
+        found = [x509.load_pem_x509_certificate(part + end) for part in pem.split(end) if part]
+        return next(c for c in found if c.fingerprint(hashes.SHA256()).hex() == wanted)
 
     def trust(self, certificates):
         pathlib.Path(self.anchors).write_bytes(b''.join(self.pki.pem(c) for c in certificates))
@@ -88,7 +92,7 @@ class Certificates(unittest.TestCase):
         identity = self.service.operational('meter-1')
         event = self.service.wait_event('credential-activated', device='meter-1')
         self.assertEqual(event['GATEWAYD_KID'], self.service.ctl('--json', 'device', 'show', 'meter-1')[1]
-                         ['credentials'][0]['kid'])
+                         ['credentials'][0]['identity'])
         run('openssl', 'verify', '-CAfile', self.service.anchors, '-purpose', 'sslclient', identity.certificate_file)
         self.assertEqual(self.service.ask('get', 'me', identity, client='gnutls')[0], '2.05')
         systemctl('restart', 'gatewayd')
@@ -112,7 +116,7 @@ class Certificates(unittest.TestCase):
     @in_bed
     def test_the_ca_rolls_over_and_devices_of_both_generations_work(self):
         old = self.service.operational('meter-1')
-        self.service.ctl('ca', 'roll', '--announce', '0')
+        self.service.ctl('ca', 'roll', '--within', '0')
         self.service.wait_event('ca-switched')
         # The device still trusts the old root alone, and gets in: the new one is certified by it.
         self.assertEqual(self.service.ask('get', 'me', old)[0], '2.05')
