@@ -4,8 +4,8 @@
  * generations and a moment in, one step out; authority.c carries the steps out.
  *
  * What only begins something (a successor) takes whichever clock says so first. What takes something away
- * (the announced time, the old generation) counts calendar time only where the clock may be trusted, else
- * powered-on time alone. One fact is the calendar's whatever its quality: a CA that has run out cannot sign. */
+ * (the old generation) counts calendar time only where the clock may be trusted, else powered-on time alone,
+ * and an announcement lasts as long as devices could hear it: powered-on time. One fact is the calendar's whatever its quality: a CA that has run out cannot sign. */
 
 #include "gatewayd/keys/authority_parts.h"
 
@@ -68,10 +68,10 @@ static bool may_activate(const struct authority_view *view, const struct authori
         const struct authority *announced = &view->list[index];
         int64_t announce_sec = view->announce_sec[index] >= 0 ? view->announce_sec[index] : config->announce_sec;
 
-        if (!active || authority_is_spent(active, now) || moment_age(now, &announced->announced) >= announce_sec)
+        /* While the gateway is switched off nobody hears of it: powered-on time alone counts. */
+        if (!active || authority_is_spent(active, now) || moment_powered_age(now, &announced->announced) >= announce_sec)
                 return true;
-        await(next, add_capped(announced->announced.wall, announce_sec),
-              add_capped(announced->announced.powered_sec, announce_sec));
+        await(next, INT64_MAX, add_capped(announced->announced.powered_sec, announce_sec));
         await(next, active->not_after - authority_spare_sec(active), INT64_MAX);
         return false;
 }
