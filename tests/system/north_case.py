@@ -78,6 +78,7 @@ class North:
                      options.get("retry_min", 0), options.get("retry_max", 1), options.get("batch", 64),
                      options.get("timeout", 30)]
         arguments += ["none"] if options.get("idle") else []
+        arguments += ["est=" + options["est"]] if options.get("est") else []
         environment = dict(os.environ, **options.get("environment", {}))
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([*options.get("prefix", []), str(HARNESS), *map(str, arguments)],

@@ -2,12 +2,13 @@
 
 /* North without the rest: a core that a test plays over standard input and output.
  *
- *   north_harness URL CA CERTIFICATE KEY RETRY-MIN RETRY-MAX BATCH TIMEOUT [none]
+ *   north_harness URL CA CERTIFICATE KEY RETRY-MIN RETRY-MAX BATCH TIMEOUT [none] [est=URL]
  *
  * Reads one command a line, fields apart by one space, bytes in hex ("-": none):
  *   hello GATEWAY-ID INCARNATION        record SEQUENCE DEVICE FORMAT NONCE RECEIPT EVIDENCE
  *   ping            try (now)           stop (north_stop)   raw TYPE BODY           break (core's end is closed)
- * Writes one line for each frame of north's: delivered, parked, result, uplink, pong; "refused TEXT"
+ *   enrol NUMBER CSR        renew NUMBER CSR
+ * Writes one line for each frame of north's: delivered, parked, result, uplink, enrolled, anchors, pong; "refused TEXT"
  * where north would not start; "exit CODE" when north asked its loop to end. End of input ends it. */
 
 #include <errno.h>
@@ -32,11 +33,27 @@ struct harness {
         bool is_ended; /* by the test */
 };
 
+static void print_bytes(const char *before, struct bytes bytes, const char *after) {
+        _cleanup_(freep) char *text = xcalloc(1, 2 * bytes.size + 1);
+
+        bytes_to_hex(bytes, text);
+        printf("%s%s%s", before, text, after);
+}
+
+static void print_enrolled(const struct message_enrolled *m) {
+        static const char *const outcomes[] = { "issued", "later", "refused", "failed" };
+
+        printf("enrolled %lu %s %u %lu ", m->number, outcomes[m->outcome], m->http_status, m->retry_sec);
+        print_bytes("", m->certificates, m->certificates.size > 0 ? " " : "- ");
+        printf("%.*s\n", (int)m->reason.size, m->reason.size > 0 ? (const char *)m->reason.data : "");
+}
+
 static int print_frame(void *userdata, struct frame *frame) {
         struct message_delivered delivered;
         struct message_parked parked;
         struct message_result result;
         struct message_uplink uplink;
+        struct message_enrolled enrolled;
 
         (void)userdata;
         if (frame->type == FRAME_DELIVERED && message_read_delivered(frame->body, &delivered) == 0)
@@ -49,6 +66,10 @@ static int print_frame(void *userdata, struct frame *frame) {
         else if (frame->type == FRAME_UPLINK && message_read_uplink(frame->body, &uplink) == 0)
                 printf("uplink %s %lu %.*s\n", uplink.is_up ? "up" : "down", uplink.retry_sec, (int)uplink.reason.size,
                        (const char *)uplink.reason.data);
+        else if (frame->type == FRAME_ENROLLED && message_read_enrolled(frame->body, &enrolled) == 0)
+                print_enrolled(&enrolled);
+        else if (frame->type == FRAME_ANCHORS)
+                print_bytes("anchors ", frame->body, "\n");
         else if (frame->type == FRAME_PONG)
                 printf("pong\n");
         else
@@ -116,6 +137,15 @@ static void send_hello(struct harness *h, char *line) {
         send_frame(h, FRAME_NORTH_HELLO, &body);
 }
 
+static void send_enrol(struct harness *h, char *line, bool is_renewal) {
+        _cleanup_(buffer_free) struct buffer body = { 0 }, csr = { 0 };
+        struct message_enrol m = { .number = strtoull(field(&line), NULL, 10), .is_renewal = is_renewal };
+
+        m.csr = hex_field(&line, &csr);
+        message_write_enrol(&m, &body);
+        send_frame(h, FRAME_ENROL, &body);
+}
+
 static void obey(struct harness *h, char *line) {
         _cleanup_(buffer_free) struct buffer body = { 0 };
         char *verb = field(&line);
@@ -124,6 +154,8 @@ static void obey(struct harness *h, char *line) {
                 send_record(h, line);
         else if (strcmp(verb, "hello") == 0)
                 send_hello(h, line);
+        else if (strcmp(verb, "enrol") == 0 || strcmp(verb, "renew") == 0)
+                send_enrol(h, line, verb[0] == 'r');
         else if (strcmp(verb, "ping") == 0)
                 send_frame(h, FRAME_PING, &body);
         else if (strcmp(verb, "try") == 0)
@@ -171,9 +203,9 @@ static int on_input(sd_event_source *source, int fd, uint32_t revents, void *use
         return 0;
 }
 
-static int open_north(struct harness *h, char **arguments, bool is_idle) {
+static int open_north(struct harness *h, char **arguments, char **more) {
         struct north_config config = {
-                .verifier = is_idle ? VERIFIER_NONE : VERIFIER_COLLECTOR,
+                .verifier = VERIFIER_COLLECTOR,
                 .retry_min_sec = atoi(arguments[4]),
                 .retry_max_sec = atoi(arguments[5]),
                 .batch_records = (size_t)atoi(arguments[6]),
@@ -185,6 +217,11 @@ static int open_north(struct harness *h, char **arguments, bool is_idle) {
         struct problem problem = { 0 };
         int ends[2], r;
 
+        for (; *more; more++)
+                if (strncmp(*more, "est=", 4) == 0)
+                        snprintf(config.est_url, sizeof config.est_url, "%s", *more + 4);
+                else
+                        config.verifier = VERIFIER_NONE;
         snprintf(config.url, sizeof config.url, "%s", arguments[0]);
         snprintf(config.ca_file, sizeof config.ca_file, "%s", arguments[1]);
         snprintf(config.client_certificate, sizeof config.client_certificate, "%s", arguments[2]);
@@ -212,7 +249,7 @@ int main(int argc, char **argv) {
         journal_open("north");
         r = sd_event_new(&h.event);
         if (r >= 0)
-                r = open_north(&h, argv + 1, argc > 9);
+                r = open_north(&h, argv + 1, argv + 9);
         if (r >= 0)
                 r = sd_event_add_io(h.event, NULL, STDIN_FILENO, EPOLLIN, on_input, &h);
         if (r >= 0) {
