@@ -39,8 +39,8 @@ int identity_attested(struct turn *turn, const struct identity *from);
 /* ---- identity_certificate.c: from a certificate chain to a credential ---- */
 
 /* May a client with this chain (DER, leaf first) shake hands? An LDevID is known by its fingerprint: its row
- * must be there, unrevoked, its CA generation in force, its credential not ended; expired ones pass (they may
- * renew, lifecycle.c). An IDevID must lead to an anchor of a profile: of the device's own where it is
+ * must be there, unrevoked, its credential not ended; expired ones, and those of a CA generation that has ended,
+ * pass (they may renew, lifecycle.c). A compromised one of a device that can attest passes too (to /rats). An IDevID must lead to an anchor of a profile: of the device's own where it is
  * registered, else of one with automatic enrolment; every certificate of the path valid by the ratchet clock
  * (notBefore counts only at known quality). Changes nothing. `reason` (160 characters) says why not. */
 enum certificate_verdict identity_certificate(struct turn *turn, struct bytes chain, char *reason);

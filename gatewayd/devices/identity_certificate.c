@@ -76,9 +76,13 @@ static bool is_way_to_evidence(const struct device *device, const struct credent
         return credential->state == KEY_COMPROMISED && lifecycle_can_attest(device, profile);
 }
 
-/* 1: its CA generation is in force; the owner's own CA always is. */
-static bool is_issuer_in_force(struct turn *turn, const struct certificate *certificate) {
-        return certificate->issuer == GENERATION_UPSTREAM || authority_is_in_force(turn, certificate->issuer);
+/* It may only renew. A CA generation ends when its last leaf has run out; where a clock that jumped said so, the
+ * leaf of a device that slept meanwhile is still its only way back, and its row still says that it is ours. */
+static bool is_expired(struct turn *turn, const struct certificate *certificate) {
+        if (has_run_out(certificate->not_after, &turn->now))
+                return true;
+        return certificate->issuer != GENERATION_UPSTREAM && certificate->issuer != GENERATION_FOREIGN &&
+               !authority_is_in_force(turn, certificate->issuer);
 }
 
 static enum certificate_verdict judge_ldevid(struct turn *turn, struct claimant *claimant, char *reason) {
@@ -93,11 +97,6 @@ static enum certificate_verdict judge_ldevid(struct turn *turn, struct claimant 
             !is_way_to_evidence(&claimant->device, &claimant->credential, claimant->profile)) {
                 identity_explain(reason, "certificate of device %s is revoked", claimant->id);
                 return CERTIFICATE_REVOKED;
-        }
-        if (!is_issuer_in_force(turn, certificate)) {
-                identity_explain(reason, "certificate of device %s is of a CA generation that has ended (%u)",
-                                 claimant->id, certificate->issuer);
-                return CERTIFICATE_UNKNOWN_CA;
         }
         if (is_early(certificate->not_before, &turn->now)) {
                 identity_explain(reason, "certificate of device %s is not valid yet", claimant->id);
@@ -396,7 +395,7 @@ static int take(struct turn *turn, struct claimant *claimant, bool begun_before_
         ret->profile = claimant->profile;
         ret->certificate = claimant->certificate;
         memcpy(ret->anchor, claimant->anchor, sizeof ret->anchor);
-        ret->is_expired = has_run_out(claimant->certificate.not_after, &turn->now);
+        ret->is_expired = is_expired(turn, &claimant->certificate);
         ret->has_forward_secrecy = true; /* every certificate suite that south offers has ECDHE */
         return identity_take(turn, begun_before_proof, ret);
 }
@@ -485,15 +484,15 @@ int identity_certificate_refresh(struct turn *turn, struct identity *identity) {
                 return r == -ENOENT ? -EACCES : r;
         if (strcmp(certificate->device, identity->device.id) != 0)
                 return -EACCES;
-        identity->is_expired = has_run_out(certificate->not_after, &turn->now);
+        identity->is_expired = is_expired(turn, certificate);
         if (identity->credential.kind == CREDENTIAL_IDEVID) {
                 bool is_taken = certificate->revoked == REVOKED_NOT && !identity->is_expired &&
                                 has_anchor(identity->profile, identity->anchor);
 
                 return is_taken ? 0 : -EACCES;
         }
-        if (certificate->revoked != REVOKED_NOT &&
-            !is_way_to_evidence(&identity->device, &identity->credential, identity->profile))
-                return -EACCES;
-        return is_issuer_in_force(turn, certificate) ? 0 : -EACCES;
+        return certificate->revoked == REVOKED_NOT ||
+                               is_way_to_evidence(&identity->device, &identity->credential, identity->profile)
+                       ? 0
+                       : -EACCES;
 }

@@ -184,11 +184,23 @@ int fixture_connect_early(struct fixture *f, const char *identity, struct identi
         return connect_as(f, identity, true, ret);
 }
 
-uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path, int32_t accept,
-                        struct bytes payload, struct reply *reply) {
+static uint8_t ask(struct fixture *f, struct identity *from, const struct request *request, struct reply *reply) {
         const struct moment connected = f->turn.now;
         const struct exchange_entry *entry;
-        struct request request = {
+        struct problem problem = { 0 };
+
+        *reply = (struct reply){ .content_format = FORMAT_NONE, .max_age_sec = -1 };
+        assert_int_equal(identity_refresh(&f->turn, from, &connected), 0);
+        if (exchange_authorise(&f->turn, request, &entry, &problem) < 0)
+                reply_problem(reply, &problem);
+        else
+                exchange_handle(&f->turn, entry, request, reply);
+        return reply->code;
+}
+
+uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path, int32_t accept,
+                        struct bytes payload, struct reply *reply) {
+        const struct request request = {
                 .from = from,
                 .method = method,
                 .path = bytes_of(path),
@@ -197,15 +209,23 @@ uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method
                 .observe = -1,
                 .payload = payload,
         };
-        struct problem problem = { 0 };
 
-        *reply = (struct reply){ .content_format = FORMAT_NONE, .max_age_sec = -1 };
-        assert_int_equal(identity_refresh(&f->turn, from, &connected), 0);
-        if (exchange_authorise(&f->turn, &request, &entry, &problem) < 0)
-                reply_problem(reply, &problem);
-        else
-                exchange_handle(&f->turn, entry, &request, reply);
-        return reply->code;
+        return ask(f, from, &request, reply);
+}
+
+uint8_t fixture_post(struct fixture *f, struct identity *from, const char *path, int32_t content_format, int32_t accept,
+                     struct bytes payload, struct reply *reply) {
+        const struct request request = {
+                .from = from,
+                .method = CODE_POST,
+                .path = bytes_of(path),
+                .content_format = content_format,
+                .accept = accept,
+                .observe = -1,
+                .payload = payload,
+        };
+
+        return ask(f, from, &request, reply);
 }
 
 void fixture_grant(struct bytes payload, char kid[DEVICE_ID_MAX + 1], struct secret *key) {

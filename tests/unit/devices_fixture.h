@@ -68,6 +68,9 @@ int fixture_connect_early(struct fixture *f, const char *identity, struct identi
  * Returns the code. Free the payload. */
 uint8_t fixture_request(struct fixture *f, struct identity *from, uint8_t method, const char *path, int32_t accept,
                         struct bytes payload, struct reply *reply);
+/* The same with a body of that content format. */
+uint8_t fixture_post(struct fixture *f, struct identity *from, const char *path, int32_t content_format, int32_t accept,
+                     struct bytes payload, struct reply *reply);
 /* POST /cred; the kid of the grant in `kid` when it is 2.04. */
 uint8_t fixture_cred(struct fixture *f, struct identity *from, char kid[DEVICE_ID_MAX + 1], struct secret *key);
 /* Takes an answer of /cred in format 601 apart. */

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+#include "gatewayd/devices/lifecycle.h"
+
 /* A tick comes every six hours; on top of a deadline that much may pass, and an hour of retry. */
 #define SLACK_SEC    (12 * INT64_C(3600))
 #define UNPROVEN_SEC (30 * FIXTURE_DAY)
@@ -26,9 +28,9 @@ static const struct credential *find(const struct credential *list, size_t count
 static void count_step(struct world *w, const struct credential *before, const struct credential *after) {
         enum key_state from = before ? before->state : KEY_PRE_ACTIVE;
 
-        if (!before && after->kind == CREDENTIAL_PSK)
+        if (!before && credential_is_operational(after->kind))
                 w->expected[EVENT_CREDENTIAL_ISSUED]++;
-        if (after->kind == CREDENTIAL_PSK && from == KEY_PRE_ACTIVE && after->state == KEY_ACTIVE)
+        if (credential_is_operational(after->kind) && from == KEY_PRE_ACTIVE && after->state == KEY_ACTIVE)
                 w->expected[EVENT_CREDENTIAL_ACTIVATED]++;
         if (moment_is_set(&after->confirmed) && !(before && moment_is_set(&before->confirmed)))
                 w->expected[EVENT_CREDENTIAL_CONFIRMED]++;
@@ -38,14 +40,44 @@ static void count_step(struct world *w, const struct credential *before, const s
 
 /* ---- one key ---- */
 
+static void check_ended_certificate(struct world *w, struct world_device *d, const struct credential *c) {
+        _cleanup_(buffer_free) struct buffer chain = { 0 };
+        struct certificate certificate;
+        char reason[160];
+
+        if (certificate_get(w->f->store, c->identity, &certificate) < 0 ||
+            certificate_der(w->f->store, c->identity, &chain) < 0)
+                world_fail(w, d->model.id, "the row of ended certificate %s is gone", c->identity);
+        if (certificate.revoked == REVOKED_NOT)
+                world_fail(w, d->model.id, "ended certificate %s is not revoked", c->identity);
+        if (identity_certificate(&w->f->turn, buffer_bytes(&chain), reason) == CERTIFICATE_ACCEPTED)
+                world_fail(w, d->model.id, "ended certificate %s still shakes hands", c->identity);
+}
+
+/* A certificate with which its device may have to come is not revoked. */
+static void check_certificate(struct world *w, struct world_device *d, const struct credential *c) {
+        struct certificate certificate;
+
+        if (c->kind != CREDENTIAL_LDEVID || c->state > KEY_RETIRING)
+                return;
+        if (certificate_get(w->f->store, c->identity, &certificate) < 0)
+                world_fail(w, d->model.id, "%s certificate %s has no row", key_state_name(c->state), c->identity);
+        if (certificate.revoked != REVOKED_NOT)
+                world_fail(w, d->model.id, "%s certificate %s is revoked", key_state_name(c->state), c->identity);
+}
+
 /* Once, when it has just ended. */
 static void check_ended(struct world *w, struct world_device *d, const struct credential *c) {
         struct secret secret = { 0 };
         struct credential found;
         char reason[160];
 
-        if (c->kind == CREDENTIAL_FACTORY)
+        if (credential_is_bootstrap(c->kind))
                 return;
+        if (c->kind == CREDENTIAL_LDEVID) {
+                check_ended_certificate(w, d, c);
+                return;
+        }
         if (credential_secret(w->f->store, c->identity, &secret) != -ENOENT)
                 world_fail(w, d->model.id, "the secret of ended key %s is still there", c->identity);
         if (identity_key(&w->f->turn, bytes_of(c->identity), true, &found, &secret, reason) != -EACCES)
@@ -59,7 +91,7 @@ static void check_ending(struct world *w, struct world_device *d, const struct c
         const struct profile *profile = &w->f->profiles[d->profile];
         bool is_old = moment_is_set(&before->superseded) &&
                       moment_age(&after->ended, &before->superseded) >= profile->grace_sec;
-        bool is_decided = profile->attestation != ATTESTATION_NONE && before->kind == CREDENTIAL_PSK && tip &&
+        bool is_decided = profile->attestation != ATTESTATION_NONE && credential_is_operational(before->kind) && tip &&
                           tip->proven.powered_sec == after->ended.powered_sec;
 
         if (!is_decided && (!is_old || !tip || !moment_is_set(&tip->confirmed)))
@@ -85,7 +117,7 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
                         world_fail(w, d->model.id, "retiring key %s lives past its grace", c->identity);
                 break;
         case KEY_DEACTIVATED:
-                if (c->kind == CREDENTIAL_PSK && moment_powered_age(now, &c->ended) > ENDED_SEC + SLACK_SEC)
+                if (credential_is_operational(c->kind) && moment_powered_age(now, &c->ended) > ENDED_SEC + SLACK_SEC)
                         world_fail(w, d->model.id, "the row of key %s outlived its retention", c->identity);
                 break;
         case KEY_ACTIVE:
@@ -125,7 +157,7 @@ static const struct credential *check_device(struct world *w, struct world_devic
                 world_fail(w, d->model.id, "the device's row is gone");
         for (size_t i = 0; i < count; i++) {
                 unproven += list[i].state == KEY_PRE_ACTIVE;
-                if (list[i].kind == CREDENTIAL_PSK && list[i].state == KEY_ACTIVE) {
+                if (credential_is_operational(list[i].kind) && list[i].state == KEY_ACTIVE) {
                         active++;
                         tip = &list[i];
                 }
@@ -141,6 +173,7 @@ static const struct credential *check_device(struct world *w, struct world_devic
                         is_awaited |=
                                 list[j].state == KEY_PRE_ACTIVE && strcmp(list[j].predecessor, list[i].identity) == 0;
                 check_key(w, d, &list[i], tip, is_awaited);
+                check_certificate(w, d, &list[i]);
         }
         if (tip)
                 check_newest(w, d, &row, tip);

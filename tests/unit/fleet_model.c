@@ -37,6 +37,8 @@ static int work(struct model_device *device, const struct model_air *air, const 
                         return 0;
                 if (due & DUE_ATTEST && air->attest(air->userdata, device) < 0)
                         return -1;
+                if (due & DUE_ANCHORS && air->anchors(air->userdata, device) != CODE_CONTENT)
+                        return -1;
                 if (!(due & DUE_ROTATE))
                         continue;
                 code = air->cred(air->userdata, device, &grant);

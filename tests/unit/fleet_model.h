@@ -7,6 +7,7 @@
 #include "gatewayd/secret.h"
 #include "store/devices.h"
 
+/* A PSK, or a certificate, of which the model only needs the fingerprint. */
 struct model_key {
         char identity[DEVICE_ID_MAX + 1]; /* empty: no key */
         struct secret key;
@@ -32,6 +33,7 @@ struct model_air {
         enum model_outcome (*connect)(void *userdata, struct model_device *device, const struct model_key *key);
         int (*me)(void *userdata, struct model_device *device, uint32_t *ret_due);
         int (*attest)(void *userdata, struct model_device *device);
+        int (*anchors)(void *userdata, struct model_device *device);
         int (*cred)(void *userdata, struct model_device *device, struct model_key *ret);
         bool (*reboots)(void *userdata); /* the device loses its session and its plans, not its slots */
         void *userdata;

@@ -13,11 +13,14 @@
 
 #include "gatewayd/cbor.h"
 #include "gatewayd/evidence/evidence.h"
+#include "gatewayd/keys/authority.h"
 
 #define TICK_SEC         (6 * INT64_C(3600))
 #define RETRY_SEC        3600
 #define TICK_LIMIT       32
 #define CLOCK_RECORD_SEC 3600
+#define TRIM_EVERY_SEC   (7 * FIXTURE_DAY)
+#define TRIM_AFTER_SEC   (200 * FIXTURE_DAY)
 
 /* ---- chance ---- */
 
@@ -72,6 +75,14 @@ static void open_store(struct world *w) {
         w->f->turn.store = w->f->store;
 }
 
+static void start_issuer(struct world *w) {
+        (void)issuer_free(w->f->turn.issuer);
+        w->f->turn.issuer = issuer_new();
+        if (issuer_open(w->f->turn.issuer, &w->f->turn) < 0)
+                world_fail(w, NULL, "the CA does not open");
+        w->is_rescheduling = true;
+}
+
 /* What is in memory is gone, and what was not committed. */
 static void start_core(struct world *w) {
         struct store_meta meta;
@@ -89,6 +100,7 @@ static void start_core(struct world *w) {
                 world_fail(w, NULL, "core does not start");
         w->clock = meta.clock;
         read_clocks(w);
+        start_issuer(w);
 }
 
 static void crash(struct world *w) {
@@ -120,6 +132,8 @@ static enum fate settle(struct world *w) {
                         world_fail(w, NULL, "the clock cannot be recorded");
                 w->clock_recorded = w->now;
         }
+        if (authority_crls_write(turn) < 0)
+                world_fail(w, NULL, "the CRLs cannot be made");
         if (world_strikes(w, 150)) {
                 crash(w);
                 return LOST;
@@ -129,6 +143,7 @@ static enum fate settle(struct world *w) {
         for (size_t i = 0; i < turn->effect_count; i++) {
                 const char *id = turn->effects[i].event.device;
 
+                w->is_rescheduling |= turn->effects[i].kind == EFFECT_ANCHORS;
                 if (id[0] == '\0' || (count > 0 && strcmp(ids[count - 1], id) == 0) || count == ELEMENTS(ids))
                         continue;
                 memcpy(ids[count++], id, sizeof ids[0]);
@@ -143,6 +158,34 @@ static enum fate settle(struct world *w) {
         return ANSWERED;
 }
 
+/* What core does after EFFECT_ANCHORS, all at once. */
+static void reschedule(struct world *w) {
+        if (!w->is_rescheduling)
+                return;
+        w->is_rescheduling = false;
+        for (size_t i = 0; i < w->device_count; i++) {
+                struct device row = fixture_device(w->f, w->devices[i].model.id);
+
+                if (world_is_certified(&w->devices[i]) && schedule_device(&w->f->turn, &row) < 0)
+                        world_fail(w, row.id, "cannot be scheduled");
+                if (i % TICK_LIMIT == TICK_LIMIT - 1 && settle(w) == LOST)
+                        return; /* begins anew */
+        }
+        (void)settle(w);
+}
+
+static void tick_authority(struct world *w) {
+        if (authority_tick(&w->f->turn) < 0)
+                world_fail(w, NULL, "the CA's tick fails");
+        if (w->f->turn.now.wall > w->trimmed + TRIM_EVERY_SEC) {
+                if (certificate_trim(w->f->store, w->f->turn.now.wall - TRIM_AFTER_SEC, 64) < 0)
+                        world_fail(w, NULL, "certificates cannot be trimmed");
+                w->trimmed = w->f->turn.now.wall;
+        }
+        (void)settle(w);
+        reschedule(w);
+}
+
 static void tick(struct world *w) {
         int n;
 
@@ -150,6 +193,7 @@ static void tick(struct world *w) {
                 return;
         read_clocks(w);
         w->f->turn.actor = "schedule";
+        tick_authority(w);
         do {
                 n = schedule_tick(&w->f->turn, TICK_LIMIT);
                 if (n < 0)
@@ -161,28 +205,63 @@ static void tick(struct world *w) {
 
 /* ---- the air ---- */
 
-/* One handshake with somebody's key; `loses` false for a thief, whose packets all arrive. */
-static enum model_outcome handshake(struct world *w, const struct model_key *key, bool loses, struct identity *ret) {
+/* What the client of a certificate sends; 0 or -ENOENT, when its row was trimmed. */
+static int load_chain(struct world *w, const struct world_device *d, const struct model_key *key, struct buffer *ret) {
+        if (strcmp(key->identity, d->model.id) != 0)
+                return certificate_der(w->f->store, key->identity, ret);
+        buffer_append(ret, buffer_bytes(&d->idevid));
+        return 0;
+}
+
+/* South's question. */
+static enum model_outcome question_certificate(struct world *w, const struct buffer *chain, struct moment *ret) {
+        char reason[160] = "";
+
+        *ret = identity_certificate_superseded(&w->f->turn, buffer_bytes(chain));
+        return identity_certificate(&w->f->turn, buffer_bytes(chain), reason) == CERTIFICATE_ACCEPTED ? MODEL_CONNECTED
+                                                                                                      : MODEL_REFUSED;
+}
+
+static enum model_outcome question_psk(struct world *w, const struct model_key *key, struct moment *ret) {
         _cleanup_(secret_wipe) struct secret secret = { 0 };
         struct credential credential;
         char reason[160] = "";
+        int r = identity_key(&w->f->turn, bytes_of(key->identity), true, &credential, &secret, reason);
+
+        if (r == -ENOENT || r == -EACCES)
+                return MODEL_REFUSED;
+        if (r < 0)
+                world_fail(w, NULL, "identity_key: %s", reason);
+        *ret = credential.superseded;
+        return secret_equal(&secret, &key->key) ? MODEL_CONNECTED : MODEL_SILENT; /* its Finished does not verify */
+}
+
+/* One handshake with somebody's key; `loses` false for a thief, whose packets all arrive. */
+static enum model_outcome handshake(struct world *w, const struct world_device *d, const struct model_key *key,
+                                    bool loses, struct identity *ret) {
+        _cleanup_(buffer_free) struct buffer chain = { 0 };
+        enum model_outcome outcome;
+        struct moment superseded;
+        bool is_before;
         int r;
 
         if (!is_on(w) || (loses && world_strikes(w, 12)))
                 return MODEL_SILENT;
         read_clocks(w);
-        r = identity_key(&w->f->turn, bytes_of(key->identity), true, &credential, &secret, reason);
-        if (r == -ENOENT || r == -EACCES)
+        if (world_is_certified(d) && load_chain(w, d, key, &chain) < 0)
                 return MODEL_REFUSED;
-        if (r < 0)
-                world_fail(w, NULL, "identity_key: %s", reason);
-        if (!secret_equal(&secret, &key->key) || (loses && world_strikes(w, 20)))
-                return MODEL_SILENT; /* its Finished does not verify, or is lost */
+        outcome = world_is_certified(d) ? question_certificate(w, &chain, &superseded)
+                                        : question_psk(w, key, &superseded);
+        if (outcome != MODEL_CONNECTED)
+                return outcome;
+        if (loses && world_strikes(w, 20))
+                return MODEL_SILENT; /* its Finished is lost */
         *ret = (struct identity){ .session = w->next_session++ };
-        r = identity_connected(&w->f->turn, bytes_of(key->identity), true,
-                               w->f->turn.now.powered_sec <= credential.superseded.powered_sec, ret);
+        is_before = w->f->turn.now.powered_sec <= superseded.powered_sec;
+        r = world_is_certified(d) ? identity_certificate_connected(&w->f->turn, buffer_bytes(&chain), is_before, ret)
+                                  : identity_connected(&w->f->turn, bytes_of(key->identity), true, is_before, ret);
         if (r < 0)
-                world_fail(w, credential.device, "a handshake just begun cannot end: %s", strerror(-r));
+                world_fail(w, d->model.id, "a handshake just begun cannot end: %s", strerror(-r));
         w->handshakes++;
         /* South's Finished leaves without waiting for core: the device may see success although core lost it. */
         if (settle(w) == LOST && world_random(w, 2) == 0)
@@ -190,9 +269,9 @@ static enum model_outcome handshake(struct world *w, const struct model_key *key
         return loses && world_strikes(w, 20) ? MODEL_SILENT : MODEL_CONNECTED;
 }
 
-/* A request on an open session. -1: no answer. */
-static int request(struct world *w, struct identity *from, uint8_t method, const char *path, struct reply *reply,
-                   bool loses) {
+/* A request on an open session. -1: no answer. `csr` empty: no body. */
+static int request(struct world *w, struct identity *from, uint8_t method, const char *path, struct bytes csr,
+                   struct reply *reply, bool loses) {
         const struct moment connected = w->f->turn.now;
 
         if (!is_on(w) || (loses && world_strikes(w, 15)))
@@ -200,17 +279,43 @@ static int request(struct world *w, struct identity *from, uint8_t method, const
         read_clocks(w);
         if (identity_refresh(&w->f->turn, from, &connected) < 0)
                 return -1;
-        (void)fixture_request(w->f, from, method, path, FORMAT_NONE, BYTES(NULL, 0), reply);
+        if (csr.size > 0)
+                (void)fixture_post(w->f, from, path, FORMAT_PKCS10, FORMAT_PKIX_CERT, csr, reply);
+        else
+                (void)fixture_request(w->f, from, method, path, FORMAT_NONE, csr, reply);
         if (settle(w) == LOST || (loses && world_strikes(w, 15)))
                 return -1;
         return reply->code;
+}
+
+/* Asks for the next credential: a PSK, or a certificate for `csr`. Returns the code, or -1. */
+static int ask(struct world *w, const struct world_device *d, struct identity *from, struct bytes csr, bool loses,
+               struct model_key *ret) {
+        bool is_renewal = from->credential.kind == CREDENTIAL_LDEVID && from->credential.state != KEY_COMPROMISED;
+        struct reply reply = { 0 };
+        int code;
+
+        *ret = (struct model_key){ 0 };
+        if (!world_is_certified(d)) {
+                code = request(w, from, CODE_POST, "cred", BYTES(NULL, 0), &reply, loses);
+                if (code == CODE_CHANGED)
+                        fixture_grant(buffer_bytes(&reply.payload), ret->identity, &ret->key);
+        } else {
+                code = request(w, from, CODE_POST, is_renewal ? "est/sren" : "est/sen", csr, &reply, loses);
+                if (code == CODE_CHANGED) {
+                        pki_fingerprint(&reply.payload, ret->identity);
+                        w->expired_renewals += from->is_expired;
+                }
+        }
+        buffer_free(&reply.payload);
+        return code;
 }
 
 static enum model_outcome air_connect(void *userdata, struct model_device *model, const struct model_key *key) {
         struct world *w = userdata;
         struct world_device *d = find_device(w, model->id);
         unsigned crashes = w->crashes;
-        enum model_outcome outcome = handshake(w, key, true, &d->session);
+        enum model_outcome outcome = handshake(w, d, key, true, &d->session);
 
         d->has_session = outcome == MODEL_CONNECTED && crashes == w->crashes;
         return outcome;
@@ -221,7 +326,7 @@ static int air_request(struct world *w, struct model_device *model, uint8_t meth
         struct world_device *d = find_device(w, model->id);
 
         *reply = (struct reply){ 0 };
-        return d->has_session ? request(w, &d->session, method, path, reply, true) : -1;
+        return d->has_session ? request(w, &d->session, method, path, BYTES(NULL, 0), reply, true) : -1;
 }
 
 static int air_me(void *userdata, struct model_device *model, uint32_t *ret_due) {
@@ -238,28 +343,33 @@ static int air_me(void *userdata, struct model_device *model, uint32_t *ret_due)
         return code;
 }
 
-static int air_cred(void *userdata, struct model_device *model, struct model_key *ret) {
-        struct world *w = userdata;
+static int air_anchors(void *userdata, struct model_device *model) {
         struct reply reply;
-        int code = air_request(w, model, CODE_POST, "cred", &reply);
+        int code = air_request(userdata, model, CODE_GET, "est/crts", &reply);
+
+        buffer_free(&reply.payload);
+        return code;
+}
+
+static int air_cred(void *userdata, struct model_device *model, struct model_key *ret) {
+        _cleanup_(buffer_free) struct buffer csr = { 0 };
+        struct world *w = userdata;
+        struct world_device *d = find_device(w, model->id);
+        struct model_key again;
+        int code;
 
         *ret = (struct model_key){ 0 };
-        if (code == CODE_CHANGED)
-                fixture_grant(buffer_bytes(&reply.payload), ret->identity, &ret->key);
-        buffer_free(&reply.payload);
-        if (code == CODE_CHANGED && world_random(w, 4) == 0) {
-                struct model_key again = { 0 };
-
-                code = air_request(w, model, CODE_POST, "cred", &reply);
-                if (code == CODE_CHANGED) {
-                        fixture_grant(buffer_bytes(&reply.payload), again.identity, &again.key);
-                        if (strcmp(again.identity, ret->identity) != 0 || !secret_equal(&again.key, &ret->key))
-                                world_fail(w, model->id, "asked again in one session, another key came");
-                }
-                buffer_free(&reply.payload);
-                return CODE_CHANGED; /* the first answer had come */
-        }
-        return code;
+        if (!d->has_session)
+                return -1;
+        if (world_is_certified(d))
+                pki_csr(&csr);
+        code = ask(w, d, &d->session, buffer_bytes(&csr), true, ret);
+        if (code != CODE_CHANGED || world_random(w, 4) != 0)
+                return code;
+        if (d->has_session && ask(w, d, &d->session, buffer_bytes(&csr), true, &again) == CODE_CHANGED &&
+            (strcmp(again.identity, ret->identity) != 0 || !secret_equal(&again.key, &ret->key)))
+                world_fail(w, model->id, "asked again in one session, another key came");
+        return code; /* the first answer had come */
 }
 
 static int air_attest(void *userdata, struct model_device *model) {
@@ -329,21 +439,22 @@ static struct model_key *thief_takes(struct world_device *d, const struct model_
 }
 
 static void thief_asks(struct world *w, struct world_device *d, struct identity *from, enum key_state over) {
-        struct model_key grant = { 0 }, *taken;
-        struct reply reply = { 0 };
+        _cleanup_(buffer_free) struct buffer csr = { 0 };
+        struct model_key grant, *taken;
         struct identity ignored;
 
-        if (request(w, from, CODE_POST, "cred", &reply, false) == CODE_CHANGED) {
-                fixture_grant(buffer_bytes(&reply.payload), grant.identity, &grant.key);
-                if (over != KEY_ACTIVE)
-                        world_fail(w, d->model.id, "a thief got key %s over an old key", grant.identity);
-                if (strcmp(grant.identity, d->model.newest.identity) == 0)
-                        world_fail(w, d->model.id, "a thief got the device's own key");
-                taken = thief_takes(d, &grant);
-                if (taken && d->profile == FIXTURE_ATTEST)
-                        taken->has_worked = handshake(w, taken, false, &ignored) == MODEL_CONNECTED;
-        }
-        buffer_free(&reply.payload);
+        if (world_is_certified(d))
+                pki_csr(&csr);
+        if (ask(w, d, from, buffer_bytes(&csr), false, &grant) != CODE_CHANGED)
+                return;
+        if (over != KEY_ACTIVE)
+                world_fail(w, d->model.id, "a thief got key %s over an old key", grant.identity);
+        if (strcmp(grant.identity, d->model.newest.identity) == 0)
+                world_fail(w, d->model.id, "a thief got the device's own key");
+        taken = thief_takes(d, &grant);
+        if (taken && w->f->profiles[d->profile].attestation != ATTESTATION_NONE &&
+            w->f->profiles[d->profile].on_conflict == CONFLICT_ATTEST)
+                taken->has_worked = handshake(w, d, taken, false, &ignored) == MODEL_CONNECTED;
 }
 
 static void thief_knocks(struct world *w, struct world_device *d, struct model_key *key) {
@@ -354,7 +465,7 @@ static void thief_knocks(struct world *w, struct world_device *d, struct model_k
 
         if (state == KEY_PRE_ACTIVE || (state == KEY_ACTIVE && key->has_worked))
                 return; /* keeps it for later */
-        if (handshake(w, key, false, &identity) != MODEL_CONNECTED)
+        if (handshake(w, d, key, false, &identity) != MODEL_CONNECTED)
                 w->refused_thieves++;
         else if (crashes == w->crashes && (state == KEY_ACTIVE || attests))
                 thief_asks(w, d, &identity, state);
@@ -374,7 +485,7 @@ static void thieve(struct world *w) {
 /* ---- the course of time ---- */
 
 static void wake(struct world *w, struct world_device *d) {
-        const struct model_air air = { air_connect, air_me, air_attest, air_cred, air_reboots, w };
+        const struct model_air air = { air_connect, air_me, air_attest, air_anchors, air_cred, air_reboots, w };
 
         w->wakes++;
         if (model_wake(&d->model, &air, w->now)) {
@@ -421,18 +532,38 @@ void world_run(struct world *w, int64_t until) {
         }
 }
 
-/* A stolen key shakes no hands any more; a factory key does, and gets nothing for it. */
+/* A stolen key shakes no hands any more; a bootstrap credential does, and gets nothing for it. */
 static void check_stolen(struct world *w, struct world_device *d, const struct model_key *key) {
-        bool is_factory = strcmp(key->identity, d->model.id) == 0;
+        _cleanup_(buffer_free) struct buffer csr = { 0 };
+        bool is_bootstrap = strcmp(key->identity, d->model.id) == 0;
         struct identity identity;
-        struct reply reply = { 0 };
+        struct model_key grant;
 
         w->refused_thieves++;
-        if (handshake(w, key, false, &identity) == MODEL_REFUSED)
+        if (handshake(w, d, key, false, &identity) == MODEL_REFUSED)
                 return;
-        if (!is_factory || request(w, &identity, CODE_POST, "cred", &reply, false) != CODE_FORBIDDEN)
+        if (world_is_certified(d))
+                pki_csr(&csr);
+        if (!is_bootstrap || ask(w, d, &identity, buffer_bytes(&csr), false, &grant) != CODE_FORBIDDEN)
                 world_fail(w, d->model.id, "stolen key %s still works", key->identity);
-        buffer_free(&reply.payload);
+}
+
+/* Nothing of a revoked device gets in, and it shows on the CRL. */
+static void check_revoked(struct world *w, struct world_device *d) {
+        struct certificate certificate;
+        struct identity identity;
+
+        if (registry_revoke(&w->f->turn, d->model.id, NULL, NULL) != 1)
+                world_fail(w, d->model.id, "cannot be revoked");
+        if (authority_crls_write(&w->f->turn) < 0 || store_commit(w->f->store, NULL) < 0)
+                world_fail(w, d->model.id, "its revocation cannot be committed");
+        turn_clear(&w->f->turn); /* not the course of a key's life that the invariants are about */
+        if (handshake(w, d, &d->model.newest, false, &identity) != MODEL_REFUSED ||
+            handshake(w, d, &d->model.factory, false, &identity) != MODEL_REFUSED)
+                world_fail(w, d->model.id, "is revoked and gets in");
+        if (world_is_certified(d) && (certificate_get(w->f->store, d->model.newest.identity, &certificate) < 0 ||
+                                      certificate.revoked != REVOKED_PRIVILEGE_WITHDRAWN))
+                world_fail(w, d->model.id, "is revoked and its certificate is not");
 }
 
 void world_settle(struct world *w) {
@@ -457,6 +588,8 @@ void world_settle(struct world *w) {
                         check_stolen(w, d, &d->stolen[j]);
         }
         world_check_audit(w);
+        for (size_t i = 0; i < w->device_count; i += 3)
+                check_revoked(w, &w->devices[i]);
 }
 
 /* ---- beginning and end ---- */
@@ -468,12 +601,17 @@ static void populate(struct world *w) {
                 struct world_device *d = &w->devices[i];
                 char psk[2 * SECRET_MAX];
 
-                d->profile = (enum fixture_profile)(i % FIXTURE_CERTIFIED);
+                d->profile = (enum fixture_profile)(i % FIXTURE_AUTOMATIC); /* half of them with certificates */
                 d->wake_every = days[world_random(w, ELEMENTS(days))] * FIXTURE_DAY;
                 d->next_wake = w->now + (int64_t)world_random(w, (uint64_t)FIXTURE_DAY);
                 d->model.failing_since = -1;
                 snprintf(d->model.id, sizeof d->model.id, "device-%zu", i);
                 memcpy(d->model.factory.identity, d->model.id, sizeof d->model.id);
+                if (world_is_certified(d)) {
+                        pki_idevid(0, d->model.id, &d->idevid);
+                        pki_add(w->f, d->model.id, d->profile);
+                        continue;
+                }
                 snprintf(psk, sizeof psk, "factory key of %s", d->model.id);
                 assert_int_equal(secret_set(&d->model.factory.key, bytes_of(psk)), 0);
                 fixture_add(w->f, d->model.id, d->profile);
@@ -500,11 +638,27 @@ struct world *world_new(uint64_t seed, size_t devices, const char *path) {
         w->device_count = devices;
         w->devices = xcalloc(devices, sizeof *w->devices);
         read_clocks(w);
+        w->f->config.ca = (struct ca_config){
+                .subject = "CN=fleet CA",
+                .validity_sec = 1400 * FIXTURE_DAY,
+                .successor_at = 0.5,
+                .announce_sec = 30 * FIXTURE_DAY,
+                .backdate_sec = 3600,
+                .server_name = "gatewayd",
+                .server_validity_sec = 30 * FIXTURE_DAY,
+                .crl_validity_sec = 30 * FIXTURE_DAY,
+        };
+        start_issuer(w);
+        if (authority_init(&w->f->turn, NULL, &w->f->problem) < 0)
+                world_fail(w, NULL, "no CA: %s", w->f->problem.detail);
         populate(w);
         return w;
 }
 
 void world_free(struct world *w) {
+        (void)issuer_free(w->f->turn.issuer);
+        for (size_t i = 0; i < w->device_count; i++)
+                buffer_free(&w->devices[i].idevid);
         fixture_free(w->f);
         free(w->path);
         free(w->devices);

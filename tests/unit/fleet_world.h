@@ -6,6 +6,7 @@
 
 #include "tests/unit/devices_fixture.h"
 #include "tests/unit/fleet_model.h"
+#include "tests/unit/pki_fixture.h"
 
 #define WORLD_DEVICES_MAX 1000
 #define STOLEN_MAX        4
@@ -13,6 +14,7 @@
 struct world_device {
         struct model_device model;
         enum fixture_profile profile;
+        struct buffer idevid; /* the chain; empty where the profile has PSKs */
         int64_t wake_every, next_wake;
         int64_t content_at;                  /* the last time awake that ended with nothing left to do */
         struct model_key stolen[STOLEN_MAX]; /* in a thief's hands: taken from the device, or got with such a key */
@@ -43,7 +45,15 @@ struct world {
         size_t device_count;
         uint64_t expected[EVENT_KINDS]; /* steps seen in the rows themselves */
         uint64_t wakes, handshakes, conflicts, refused_thieves;
+        uint64_t expired_renewals; /* certificates that had run out and led to the next one */
+        bool is_rescheduling;      /* the CA's generations changed: every device is to be looked at */
+        int64_t trimmed;           /* when rows of certificates that ran out long ago were last removed */
 };
+
+/* Whether the device's credentials are certificates. */
+static inline bool world_is_certified(const struct world_device *d) {
+        return d->profile >= FIXTURE_CERTIFIED;
+}
 
 struct world *world_new(uint64_t seed, size_t devices, const char *path);
 void world_free(struct world *world);

@@ -208,6 +208,23 @@ int pki_connect(struct fixture *f, const struct buffer *chain, struct identity *
         return identity_certificate_connected(&f->turn, buffer_bytes(chain), is_before, ret);
 }
 
+void pki_csr(struct buffer *ret) {
+        X509_REQ *request = X509_REQ_new();
+        EVP_PKEY *key = EVP_EC_gen("P-256");
+        unsigned char *der = NULL;
+        int size;
+
+        assert_true(request && key && X509_REQ_set_pubkey(request, key) == 1);
+        assert_true(X509_REQ_sign(request, key, EVP_sha256()) > 0);
+        size = i2d_X509_REQ(request, &der);
+        assert_true(size > 0);
+        ret->size = 0;
+        buffer_append(ret, BYTES(der, (size_t)size));
+        OPENSSL_free(der);
+        X509_REQ_free(request);
+        EVP_PKEY_free(key);
+}
+
 void pki_fingerprint(const struct buffer *chain, char to[2 * CERTIFICATE_DIGEST_BYTES + 1]) {
         const unsigned char *at = chain->data;
         X509 *leaf = d2i_X509(NULL, &at, (long)chain->size);

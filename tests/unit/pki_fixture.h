@@ -52,5 +52,7 @@ void pki_add(struct fixture *f, const char *id, enum fixture_profile profile);
 /* A handshake with that chain, question and completion. 0, or -EACCES from whichever refused; the question's
  * verdict in f->verdict, its reason in f->problem.detail. */
 int pki_connect(struct fixture *f, const struct buffer *chain, struct identity *ret);
+/* A CSR (PKCS#10, DER) with a fresh key, and no name: the gateway fills it in. */
+void pki_csr(struct buffer *ret);
 /* The fingerprint of the chain's leaf. */
 void pki_fingerprint(const struct buffer *chain, char to[2 * CERTIFICATE_DIGEST_BYTES + 1]);

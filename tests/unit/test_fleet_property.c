@@ -14,6 +14,8 @@
 
 #include <unistd.h>
 
+#include "gatewayd/keys/authority.h"
+
 static uint64_t setting(const char *name, uint64_t otherwise) {
         const char *text = getenv(name);
 
@@ -33,11 +35,12 @@ static void live(uint64_t seed, size_t devices, uint64_t years, const char *path
         }
         print_message("seed %llu: %zu devices, %llu years, %llu times awake, %llu handshakes, %llu keys granted, "
                       "%llu proven, %llu fallbacks, %llu conflicts, %u crashes, %u boots, %u jumps, %llu knocks of "
-                      "thieves refused\n",
+                      "thieves refused, %llu renewals with expired certificates, CA generation %lld\n",
                       (unsigned long long)seed, devices, (unsigned long long)years, (unsigned long long)w->wakes,
                       (unsigned long long)w->handshakes, (unsigned long long)grants, (unsigned long long)proofs,
                       (unsigned long long)fallbacks, (unsigned long long)w->conflicts, w->crashes, w->boots, w->jumps,
-                      (unsigned long long)w->refused_thieves);
+                      (unsigned long long)w->refused_thieves, (unsigned long long)w->expired_renewals,
+                      (long long)authority_newest(&w->f->turn));
         /* Each of them rotates every 30 days at the latest: fewer would mean that nothing was tested. */
         assert_true(proofs >= devices * years * 9);
         world_free(w);

@@ -475,7 +475,7 @@ static void a_removed_device_leaves_its_certificates_revoked_and_may_be_register
         assert_int_equal(pki_connect(f, &other, &identity), 0);
 }
 
-static void a_ca_generation_that_has_ended_takes_its_certificates_with_it(void **state) {
+static void a_certificate_of_a_ca_generation_that_has_ended_may_only_renew(void **state) {
         _cleanup_(buffer_free) struct buffer idevid = { 0 }, ldevid = { 0 };
         struct authority authority;
         struct fixture *f = *state;
@@ -485,12 +485,14 @@ static void a_ca_generation_that_has_ended_takes_its_certificates_with_it(void *
         assert_int_equal(authority_get(f->store, 1, &authority), 0);
         authority.state = AUTHORITY_RETIRING;
         assert_int_equal(authority_update(f->store, &authority), 0);
-        assert_int_equal(refresh(f, &identity), 0);
+        assert_true(may(f, &identity, RESOURCE_RATS));
         authority.state = AUTHORITY_ENDED;
         assert_int_equal(authority_update(f->store, &authority), 0);
-        assert_int_equal(refresh(f, &identity), -EACCES);
-        assert_int_equal(pki_connect(f, &ldevid, &identity), -EACCES);
-        assert_int_equal(f->verdict, CERTIFICATE_UNKNOWN_CA);
+        assert_false(may(f, &identity, RESOURCE_RATS));
+        assert_int_equal(pki_connect(f, &ldevid, &identity), 0);
+        assert_true(identity.is_expired);
+        assert_true(may(f, &identity, RESOURCE_EST_RENEW));
+        assert_false(may(f, &identity, RESOURCE_RATS));
 }
 
 static void a_compromised_certificate_is_revoked_and_leads_only_to_evidence(void **state) {
@@ -640,7 +642,7 @@ int main(void) {
                 TEST(an_expired_ldevid_gets_in_and_may_only_renew),
                 TEST(revocation_of_the_device_ends_handshakes_and_sessions_at_once),
                 TEST(a_removed_device_leaves_its_certificates_revoked_and_may_be_registered_anew),
-                TEST(a_ca_generation_that_has_ended_takes_its_certificates_with_it),
+                TEST(a_certificate_of_a_ca_generation_that_has_ended_may_only_renew),
                 TEST(a_compromised_certificate_is_revoked_and_leads_only_to_evidence),
                 TEST(a_compromised_certificate_of_a_device_that_cannot_attest_gets_nowhere),
                 TEST(psk_identities_never_find_certificates),
