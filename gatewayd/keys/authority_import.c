@@ -91,12 +91,12 @@ static int put_in_order(STACK_OF(X509) *list, EVP_PKEY *key, struct problem *pro
 static int check_ca(X509 *ca, struct problem *problem) {
         uint32_t usage = X509_get_key_usage(ca);
 
-        if (X509_get_version(ca) != X509_VERSION_3 || X509_check_ca(ca) != 1)
-                return refuse(problem, "the certificate is no CA's (basicConstraints CA:TRUE)");
         if ((usage & KU_KEY_CERT_SIGN) == 0)
                 return refuse(problem, "the certificate may not sign certificates (keyUsage keyCertSign)");
         if ((usage & KU_CRL_SIGN) == 0)
                 return refuse(problem, "the certificate may not sign CRLs (keyUsage cRLSign)");
+        if (X509_get_version(ca) != X509_VERSION_3 || X509_check_ca(ca) != 1)
+                return refuse(problem, "the certificate is no CA's (basicConstraints CA:TRUE)");
         if (X509_self_signed(ca, 0) == 1)
                 return refuse(problem, "the certificate is self-signed; it must come from the owner's CA");
         return 0;
@@ -176,6 +176,7 @@ static bool permits_host(STACK_OF(X509) *list, const char *host) {
         if (sk_GENERAL_NAME_push(names, name) == 0 ||
             X509_add1_ext_i2d(probe, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) != 1)
                 oom();
+        (void)X509_check_purpose(probe, -1, 0); /* has its extensions read */
         for (int i = 0; i < sk_X509_num(list); i++) {
                 NAME_CONSTRAINTS *constraints =
                         X509_get_ext_d2i(sk_X509_value(list, i), NID_name_constraints, NULL, NULL);
@@ -185,6 +186,7 @@ static bool permits_host(STACK_OF(X509) *list, const char *host) {
         }
         GENERAL_NAMES_free(names);
         X509_free(probe);
+        ERR_clear_error();
         return is_permitted;
 }
 

@@ -15,8 +15,12 @@
 
 static int check_against(X509 *ca, X509 *leaf, struct problem *problem) {
         NAME_CONSTRAINTS *constraints = X509_get_ext_d2i(ca, NID_name_constraints, NULL, NULL);
-        int verdict = constraints ? NAME_CONSTRAINTS_check(leaf, constraints) : X509_V_OK;
+        int verdict = X509_V_OK;
 
+        if (constraints) {
+                (void)X509_check_purpose(leaf, -1, 0); /* has the extensions read: the check looks at nothing else */
+                verdict = NAME_CONSTRAINTS_check(leaf, constraints);
+        }
         NAME_CONSTRAINTS_free(constraints);
         ERR_clear_error();
         if (verdict == X509_V_OK)
