@@ -93,6 +93,14 @@ class Peer:
         self.process.stdin.write("s %s\n" % data.hex())
         self.process.stdin.flush()
 
+    def tls_unique(self):
+        """Of the session (RFC 5929 §3); only while nothing else is expected."""
+        self.process.stdin.write("u\n")
+        self.process.stdin.flush()
+        line = self.lines.get(timeout=10 * SLOW)
+        assert line.startswith("u "), line
+        return bytes.fromhex(line[2:])
+
     def receive(self, seconds=10):
         """The next message, or None when the session was closed or nothing came."""
         try:

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A DTLS 1.2 PSK client for tests that want to choose every datagram themselves: it makes the handshake
+/* A DTLS 1.2 client, with a PSK or a certificate, for tests that want to choose every datagram themselves: it makes the handshake
  * and then passes plain datagrams between standard input and output as lines of hex.
  *
  *   dtls_peer PORT IDENTITY KEY [local=PORT] [cipher=LIST] [session=FILE] [seconds=N]
+ *             [certificate=FILE private_key=FILE]
  *
  * Says "connected SUITE new|resumed" or "failed REASON". Then takes "s HEX" (send), "c" (close_notify and
  * end), "x" (end without a word, as a device that loses power), and says "r HEX" for what came and
- * "closed" when the other side ended the session. With session=FILE a session is kept in the file and
+ * "closed" when the other side ended the session; "u" is answered with "u HEX", the session's tls-unique (RFC 5929
+ * §3). With certificate= (PEM, leaf first) identity and key are not used. The server is not verified. With session=FILE a session is kept in the file and
  * offered again the next time. */
 
 #include <arpa/inet.h>
@@ -25,7 +27,7 @@
 #include "gatewayd/bytes.h"
 
 struct peer {
-        const char *identity, *cipher, *session_path;
+        const char *identity, *cipher, *session_path, *certificate, *private_key;
         struct bytes key;
         int local_port, seconds;
         int fd;
@@ -99,7 +101,11 @@ static void set_up(struct peer *peer, int port) {
         SSL_CTX_set_security_level(peer->context, 0);
         if (SSL_CTX_set_cipher_list(peer->context, peer->cipher) != 1)
                 exit(2);
-        SSL_CTX_set_psk_client_callback(peer->context, give_key);
+        if (!peer->certificate)
+                SSL_CTX_set_psk_client_callback(peer->context, give_key);
+        else if (SSL_CTX_use_certificate_chain_file(peer->context, peer->certificate) != 1 ||
+                 SSL_CTX_use_PrivateKey_file(peer->context, peer->private_key, SSL_FILETYPE_PEM) != 1)
+                exit(2);
         peer->ssl = SSL_new(peer->context);
         SSL_set_app_data(peer->ssl, peer);
         bio = BIO_new_dgram(peer->fd, BIO_NOCLOSE);
@@ -158,6 +164,14 @@ static void say_received(struct peer *peer) {
         ERR_clear_error();
 }
 
+static void say_tls_unique(struct peer *peer) {
+        uint8_t finished[64];
+        char hex[2 * sizeof finished + 1];
+
+        bytes_to_hex(BYTES(finished, SSL_get_finished(peer->ssl, finished, sizeof finished)), hex);
+        printf("u %s\n", hex);
+}
+
 static void take_line(struct peer *peer) {
         static char line[8300];
         uint8_t data[4096];
@@ -168,6 +182,10 @@ static void take_line(struct peer *peer) {
         if (line[0] == 'c') {
                 SSL_shutdown(peer->ssl);
                 exit(0);
+        }
+        if (line[0] == 'u') {
+                say_tls_unique(peer);
+                return;
         }
         n = hex_decode(BYTES(line + 2, strcspn(line + 2, "\n")), data, sizeof data);
         if (line[0] != 's' || n < 0 || SSL_write(peer->ssl, data, (int)n) != n)
@@ -184,7 +202,11 @@ int main(int argc, char **argv) {
         setvbuf(stdin, NULL, _IONBF, 0);
         peer.identity = argv[2];
         peer.key = bytes_of(argv[3]);
-        peer.cipher = option(argv + 4, "cipher") ? option(argv + 4, "cipher") : "PSK-AES128-CCM8";
+        peer.certificate = option(argv + 4, "certificate");
+        peer.private_key = option(argv + 4, "private_key");
+        peer.cipher = option(argv + 4, "cipher") ? option(argv + 4, "cipher")
+                      : peer.certificate         ? "ECDHE-ECDSA-AES128-CCM8"
+                                                 : "PSK-AES128-CCM8";
         peer.session_path = option(argv + 4, "session");
         peer.local_port = option(argv + 4, "local") ? atoi(option(argv + 4, "local")) : 0;
         peer.seconds = option(argv + 4, "seconds") ? atoi(option(argv + 4, "seconds")) : 10;
