@@ -15,7 +15,7 @@
 
 /* Who comes with a certificate, as far as it is known. */
 struct claimant {
-        STACK_OF(X509) * chain;         /* as sent, leaf first */
+        STACK_OF(X509) * chain;         /* as sent, leaf first; NULL: an LDevID, known by its row */
         struct certificate certificate; /* the leaf: its row, or what it says of itself */
         bool has_row;
         const struct profile *profile;
@@ -291,29 +291,65 @@ static bool is_shown(const struct certificate *row) {
         return memcmp(row->public_key, none, sizeof none) != 0;
 }
 
-/* The leaf's row where there is one, else what the leaf says of itself. */
+/* The first of the concatenated certificates, by the header of its outer SEQUENCE (X.690 §8.1.3). size 0: it is
+ * none. */
+static struct bytes first_of(struct bytes chain) {
+        size_t header = 2, size;
+
+        if (chain.size < 4 || chain.data[0] != 0x30)
+                return BYTES(NULL, 0);
+        size = chain.data[1];
+        if (size == 0x81)
+                size = chain.data[header++];
+        else if (size == 0x82) {
+                size = (size_t)chain.data[2] << 8 | chain.data[3];
+                header = 4;
+        } else if (size >= 0x80)
+                return BYTES(NULL, 0); /* longer than any chain that is taken */
+        return header + size <= chain.size ? BYTES(chain.data, header + size) : BYTES(NULL, 0);
+}
+
+/* Whose it is follows from the leaf's digest alone where there is a row: taking a certificate apart costs more than
+ * all the rest, and of an LDevID there is nothing in it that its row does not say. -EBADMSG, -ENOENT, … */
+static int find_row(struct turn *turn, struct bytes chain, struct certificate *ret) {
+        char fingerprint[2 * CERTIFICATE_DIGEST_BYTES + 1];
+        uint8_t digest[CERTIFICATE_DIGEST_BYTES];
+        struct bytes leaf = first_of(chain);
+
+        if (leaf.size == 0)
+                return -EBADMSG;
+        if (EVP_Digest(leaf.data, leaf.size, digest, NULL, EVP_sha256(), NULL) != 1)
+                return -EIO;
+        bytes_to_hex(BYTES(digest, sizeof digest), fingerprint);
+        return certificate_get(turn->store, fingerprint, ret);
+}
+
+/* The leaf's row where there is one, else what the leaf says of itself; the chain only where it is to be verified. */
 static int read_leaf(struct turn *turn, struct bytes chain, struct claimant *ret) {
         struct certificate row;
         int r;
 
+        r = find_row(turn, chain, &row);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        ret->has_row = r >= 0;
+        if (ret->has_row && row.issuer != GENERATION_FOREIGN) {
+                ret->certificate = row;
+                return 0;
+        }
         ret->chain = x509_read_chain(chain);
         if (!ret->chain || sk_X509_num(ret->chain) == 0)
                 return -EBADMSG;
-        ret->certificate.revoked = REVOKED_NOT;
-        r = x509_describe(sk_X509_value(ret->chain, 0), &ret->certificate);
-        if (r < 0)
-                return -EBADMSG;
-        r = certificate_get(turn->store, ret->certificate.fingerprint, &row);
-        if (r == -ENOENT)
-                return 0;
-        if (r < 0)
-                return r;
-        ret->has_row = true;
-        if (is_shown(&row))
+        if (ret->has_row && is_shown(&row)) {
                 ret->certificate = row;
-        else
+                return 0;
+        }
+        ret->certificate.revoked = REVOKED_NOT;
+        if (x509_describe(sk_X509_value(ret->chain, 0), &ret->certificate) < 0)
+                return -EBADMSG;
+        ret->certificate.issuer = GENERATION_FOREIGN;
+        if (ret->has_row)
                 memcpy(ret->certificate.device, row.device, sizeof row.device);
-        ret->certificate.issuer = row.issuer;
         return 0;
 }
 
@@ -328,9 +364,8 @@ static enum certificate_verdict judge(struct turn *turn, struct bytes chain, str
         }
         if (r < 0)
                 return store_failed(r, reason);
-        if (ret->has_row && ret->certificate.issuer != GENERATION_FOREIGN)
+        if (ret->certificate.issuer != GENERATION_FOREIGN)
                 return judge_ldevid(turn, ret, reason);
-        ret->certificate.issuer = GENERATION_FOREIGN;
         return judge_idevid(turn, ret, reason);
 }
 
@@ -444,19 +479,16 @@ int identity_certificate_connected(struct turn *turn, struct bytes chain, bool b
 }
 
 struct moment identity_certificate_superseded(struct turn *turn, struct bytes chain) {
-        struct claimant claimant = { 0 };
-        struct moment superseded = MOMENT_NONE;
         struct credential credential;
+        struct certificate row;
         const char *identity;
 
-        if (read_leaf(turn, chain, &claimant) >= 0 && claimant.has_row) {
-                identity = claimant.certificate.issuer == GENERATION_FOREIGN ? claimant.certificate.device
-                                                                             : claimant.certificate.fingerprint;
-                if (credential_get(turn->store, bytes_of(identity), &credential) >= 0)
-                        superseded = credential.superseded;
-        }
-        claimant_free(&claimant);
-        return superseded;
+        if (find_row(turn, chain, &row) < 0)
+                return MOMENT_NONE;
+        identity = row.issuer == GENERATION_FOREIGN ? row.device : row.fingerprint;
+        if (credential_get(turn->store, bytes_of(identity), &credential) < 0)
+                return MOMENT_NONE;
+        return credential.superseded;
 }
 
 /* ---- every request ---- */
