@@ -41,8 +41,11 @@ static void backend_status(void *userdata, struct control_status *ret) {
                 .is_uplink_up = core->uplink.is_up,
                 .uplink_retry_sec = core->uplink.retry_sec,
                 .relay_in_flight = core->north_open,
+                .is_est_known = core->enrolling.is_known,
+                .is_est_up = core->enrolling.is_known && !core->turn.is_upstream_away,
         };
         memcpy(ret->south, core->south_statistics, sizeof ret->south);
+        memcpy(ret->est_reason, core->enrolling.reason, sizeof ret->est_reason);
         memcpy(ret->uplink_reason, core->uplink_reason, sizeof ret->uplink_reason);
 }
 

@@ -260,7 +260,7 @@ static int check_certificate(struct turn *turn, X509 *certificate, const struct 
                 what = "the device's profile is gone";
         else if (x509_validity_of(certificate, &validity) < 0)
                 what = "the certificate's validity cannot be read";
-        else if (turn->now.wall_trusted && validity.not_after <= turn->now.wall)
+        else if (validity.not_after <= turn->now.wall)
                 what = "the certificate has run out already";
         else if ((x509_device_id(certificate, profile->idevid_identity, name) < 0 || strcmp(name, device->id) != 0) &&
                  !has_subject_asked(turn, certificate, enrolment->number))

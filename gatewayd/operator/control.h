@@ -24,7 +24,9 @@ struct control_status {
         bool is_uplink_known, is_uplink_up;
         char uplink_reason[160]; /* why it is down */
         uint64_t uplink_retry_sec;
-        uint64_t relay_in_flight; /* sent to north, not yet acknowledged */
+        uint64_t relay_in_flight;     /* sent to north, not yet acknowledged */
+        bool is_est_known, is_est_up; /* the owner's EST server can be reached */
+        char est_reason[160];         /* why it cannot, or is of no use */
 };
 
 /* What core does for its operators. A turn is open from turn() to commit_then() or rollback(); control

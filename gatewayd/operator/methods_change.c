@@ -252,12 +252,14 @@ int method_release_device(struct method_call *call) {
 /* ---- the uplink ---- */
 
 int method_relay_now(struct method_call *call) {
-        bool has_verifier = call->turn->config->north.verifier != VERIFIER_NONE;
-        int r = has_verifier ? call->backend->relay_now(call->backend->userdata) : -ENOTCONN;
+        const struct north_config *north = &call->turn->config->north;
+        bool has_upstream = north->verifier != VERIFIER_NONE || north->est_url[0];
+        int r = has_upstream ? call->backend->relay_now(call->backend->userdata) : -ENOTCONN;
 
         if (r == -ENOTCONN)
                 return problem_set(
                         call->problem, CODE_UNAVAILABLE, ENOTCONN, "no north", "there is no uplink to try: %s",
-                        has_verifier ? "north is being restarted" : "the configuration says verifier = \"none\"");
+                        has_upstream ? "north is being restarted"
+                                     : "the configuration says verifier = \"none\", and there is no est_url");
         return r < 0 ? r : sd_bus_message_append(call->answer.message, "b", 1);
 }

@@ -6,7 +6,7 @@
 
 #include "gatewayd/devices/lifecycle.h"
 #include "gatewayd/operator/methods.h"
-#include "store/store.h"
+#include "store/enrolments.h"
 
 static const char *const south_counter_names[SOUTH_COUNTERS] = {
         [SOUTH_SESSIONS] = "sessions",
@@ -78,6 +78,23 @@ static void show_south(struct method_call *call, const struct control_status *st
         answer_section_close(&call->answer);
 }
 
+static void show_est(struct method_call *call, const struct control_status *status) {
+        const struct north_config *config = &call->turn->config->north;
+        struct answer *answer = &call->answer;
+        int64_t waiting = enrolment_count(call->turn->store, ENROLMENT_WAITING);
+
+        answer_text(answer, "est",
+                    !config->est_url[0]     ? "none"
+                    : !status->is_est_known ? "unknown"
+                    : status->is_est_up     ? "up"
+                                            : "down");
+        if (config->est_url[0])
+                answer_text(answer, "est_url", config->est_url);
+        if (status->est_reason[0])
+                answer_text(answer, "est_reason", status->est_reason);
+        answer_number(answer, "enrolments_waiting", waiting > 0 ? (uint64_t)waiting : 0);
+}
+
 static void show_north(struct method_call *call, const struct control_status *status, const struct backlog *backlog) {
         const struct config *config = call->turn->config;
         bool has_verifier = config->north.verifier != VERIFIER_NONE;
@@ -100,6 +117,7 @@ static void show_north(struct method_call *call, const struct control_status *st
         answer_number(answer, "in_flight", status->relay_in_flight);
         answer_number(answer, "delivered", backlog->delivered);
         answer_number(answer, "parked", backlog->parked);
+        show_est(call, status);
         answer_section_close(answer);
 }
 
