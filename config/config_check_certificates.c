@@ -160,6 +160,17 @@ static void check_issuer(struct loader *loader, size_t i) {
                                "profile \"%s\": upstream_offline is not used while ca is \"local\"", p->name);
 }
 
+static void check_keygen(struct loader *loader, size_t i) {
+        const struct profile *p = &loader->config->profiles[i];
+
+        if (p->ca == CA_UPSTREAM && p->server_keygen && SOUND("ca", "server_keygen"))
+                loader_warning(
+                        loader, profile_place(loader, i, "server_keygen"),
+                        "profile \"%s\": server_keygen is not used while ca is \"upstream\": the owner's CA signs "
+                        "only keys of the devices' own making",
+                        p->name);
+}
+
 void check_certificates(struct loader *loader, size_t i) {
         check_unused(loader, i);
         check_idevids(loader, i);
@@ -168,6 +179,7 @@ void check_certificates(struct loader *loader, size_t i) {
         check_life(loader, i);
         check_keys(loader, i);
         check_issuer(loader, i);
+        check_keygen(loader, i);
 }
 
 /* ---- the issuing CA ---- */

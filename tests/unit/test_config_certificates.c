@@ -179,6 +179,7 @@ static void a_profile_that_nobody_could_use_is_refused_or_warned_about(void **st
         assert_refused(CERTS("enrolment = \"automatic\";"), "there are no idevid_anchors");
         assert_refused(CERTS("stack = \"tinydtls\";"), "tinydtls knows no X.509 certificates");
         assert_refused(CERTS("ca = \"upstream\";"), "north names no est_url");
+        assert_warned(NORTH CERTS("ca = \"upstream\"; server_keygen = true;"), "server_keygen is not used");
         assert_warned(CERTS("stack = \"mbedtls\"; key_types = ( \"Ed25519\" );"), "Mbed TLS has no Ed25519");
         assert_warned(CERTS("stack = \"mbedtls\"; key_types = ( \"RSA\" );"), "RSA certificates");
         assert_taken(CERTS("stack = \"mbedtls\";"));
