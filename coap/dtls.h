@@ -37,8 +37,8 @@ struct dtls *dtls_free(struct dtls *dtls);
 
 /* What this gateway shows to clients from now on: PKCS#8 and DER certificates, concatenated, the leaf
  * first, without the root; both empty: none, so PSK alone. Handshakes under way end with what they began
- * with, sessions are not touched. Returns 0, or -EINVAL where they cannot be read or do not belong
- * together: then nothing has changed. */
+ * with, sessions are not touched. Returns 0, or -EINVAL where they cannot be read, do not belong
+ * together, or the key is not an EC one: then nothing has changed. */
 int dtls_use_credentials(struct dtls *dtls, struct bytes key, struct bytes chain);
 
 struct sessions *dtls_sessions(const struct dtls *dtls);

@@ -57,6 +57,14 @@ SSL_SESSION_free = _declare(ssl, "SSL_SESSION_free", None, P)
 TIMER_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint, P, ctypes.c_uint)
 DTLS_set_timer_cb = _declare(ssl, "DTLS_set_timer_cb", None, P, TIMER_CALLBACK)
 SSL_renegotiate = _declare(ssl, "SSL_renegotiate", I, P)
+SSL_CTX_use_certificate_chain_file = _declare(ssl, "SSL_CTX_use_certificate_chain_file", I, P, S)
+SSL_CTX_use_PrivateKey_file = _declare(ssl, "SSL_CTX_use_PrivateKey_file", I, P, S, I)
+SSL_get_finished = _declare(ssl, "SSL_get_finished", ctypes.c_size_t, P, P, ctypes.c_size_t)
+SSL_get_peer_cert_chain = _declare(ssl, "SSL_get_peer_cert_chain", P, P)
+SSL_CTX_ctrl = _declare(ssl, "SSL_CTX_ctrl", L, P, I, L, P)
+OPENSSL_sk_num = _declare(crypto, "OPENSSL_sk_num", I, P)
+OPENSSL_sk_value = _declare(crypto, "OPENSSL_sk_value", P, P, I)
+i2d_X509 = _declare(crypto, "i2d_X509", I, P, P)
 BIO_s_mem = _declare(crypto, "BIO_s_mem", P)
 BIO_new = _declare(crypto, "BIO_new", P, P)
 BIO_read = _declare(crypto, "BIO_read", I, P, P, I)
@@ -72,6 +80,7 @@ BIO_C_SET_BUF_MEM_EOF_RETURN = 130
 SSL_OP_NO_QUERY_MTU, SSL_OP_NO_TICKET = 1 << 12, 1 << 14
 
 DEFAULT_SUITES = "PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:@SECLEVEL=0"
+CERTIFICATE_SUITES = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0"
 KEY = b"0123456789abcdef"
 
 
@@ -90,6 +99,19 @@ def moved_clock(**variables):
 def small_quarantine():
     """An environment in which AddressSanitizer gives freed memory back, for tests that measure it."""
     return {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
+
+
+def client_program(name, *libraries):
+    """Builds clients/NAME.c, which stands on another TLS library. None where that is not installed."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients", name + ".c")
+    program = os.path.join(BUILD, "system", name)
+    if not os.path.exists(program) or os.path.getmtime(program) < os.path.getmtime(source):
+        made = "%s.%d" % (program, os.getpid())
+        if subprocess.run([os.environ.get("CC", "cc"), "-O2", source, *libraries, "-o", made],
+                          stderr=subprocess.DEVNULL).returncode != 0:
+            return None
+        os.rename(made, program)
+    return program
 
 
 class Closed(Exception):
@@ -115,7 +137,7 @@ class Device:
     go on instead."""
 
     def __init__(self, south, identity=b"dev", key=KEY, suites=DEFAULT_SUITES, source=None, host=None, on_send=None,
-                 on_receive=None, resume=None, max_fragment=0, options=SSL_OP_NO_QUERY_MTU, patience_usec=0):
+                 on_receive=None, resume=None, max_fragment=0, options=SSL_OP_NO_QUERY_MTU, patience_usec=0, certificate=None):
         self.south, self.identity, self.key = south, identity, key
         self.on_send = on_send or (lambda datagram: [datagram])
         self.on_receive = on_receive or (lambda datagram: [datagram])
@@ -136,6 +158,9 @@ class Device:
         SSL_CTX_set_options(self.context, options)
         assert SSL_CTX_set_cipher_list(self.context, suites.encode()) == 1
         SSL_CTX_set_psk_client_callback(self.context, self._callback)
+        if certificate:  # paths of the chain and the key, PEM
+            assert SSL_CTX_use_certificate_chain_file(self.context, certificate[0].encode()) == 1
+            assert SSL_CTX_use_PrivateKey_file(self.context, certificate[1].encode(), 1) == 1
         if max_fragment:
             assert SSL_CTX_set_tlsext_max_fragment_length(self.context, max_fragment) == 1
         self.ssl = SSL_new(self.context)
@@ -165,6 +190,22 @@ class Device:
     @property
     def suite(self):
         return SSL_CIPHER_get_name(SSL_get_current_cipher(self.ssl)).decode()
+
+    @property
+    def tls_unique(self):
+        buffer = ctypes.create_string_buffer(64)
+        size = SSL_get_finished(self.ssl, buffer, len(buffer))
+        return buffer.raw[:size]
+
+    def server_chain(self):
+        """What the server has sent: DER, the leaf first."""
+        chain, found = SSL_get_peer_cert_chain(self.ssl), []
+        for i in range(max(0, OPENSSL_sk_num(chain))):
+            certificate = OPENSSL_sk_value(chain, i)
+            buffer = ctypes.create_string_buffer(i2d_X509(certificate, None))
+            i2d_X509(certificate, ctypes.byref(ctypes.c_void_p(ctypes.addressof(buffer))))
+            found.append(buffer.raw)
+        return found
 
     # -- datagrams
 
