@@ -11,7 +11,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 SYSTEMD_DIR ?= $(PREFIX)/lib/systemd
 SECONDS ?= 10
-VERSION := 0.1.0
+VERSION := 0.2.0
 
 # What Debian 12 must have: to build, and to run the tests and the demo.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libcoap3-dev libssl-dev libsystemd-dev libsqlite3-dev \
@@ -117,6 +117,12 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $< $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
 
+# The load of tests/bench/bench_enrolment.py, made of the simulator's parts.
+$(BUILD)/bench/enrol_load: $(BUILD)/obj/tests/bench/enrol_load.o $(filter-out %/main.o,$(SIM_SOURCES:%.c=$(BUILD)/obj/%.o))
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lssl -lcrypto -lm -o $@
+
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
@@ -180,7 +186,7 @@ fuzz: packages-test
 	/usr/bin/python3 tests/run.py --build $(BUILD) --only fuzz --fuzz-seconds $(SECONDS) $(RUN_FLAGS)
 
 bench: packages-test
-	$(MAKE) all $(BENCHES:%=$(BUILD)/bench/%)
+	$(MAKE) all $(BENCHES:%=$(BUILD)/bench/%) $(BUILD)/bench/enrol_load
 	@for b in $(BENCHES); do $(BUILD)/bench/$$b || exit 1; done
 	@for b in $(wildcard tests/bench/bench_*.py); do /usr/bin/python3 $$b --build $(BUILD) || exit 1; done
 

@@ -59,9 +59,10 @@ static int port_sign(void *user, const uint8_t *message, size_t size, uint8_t si
         return 0;
 }
 
-static size_t port_request(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+static size_t port_request(void *user, struct device_bytes certificate, struct device_key *key, uint8_t *csr,
+                           size_t capacity) {
         (void)user;
-        (void)id;
+        (void)certificate;
         memset(csr, 0x30, capacity);
         key->key_size = 32;
         return capacity;

@@ -24,20 +24,16 @@ bool private_key_bytes(EVP_PKEY *key, uint8_t scalar[32]) {
         return is_done;
 }
 
-static bool name_subject(X509_REQ *request, const char *id) {
-        X509_NAME *name = X509_REQ_get_subject_name(request); /* the request's own */
-
-        return X509_NAME_add_entry_by_NID(name, NID_serialNumber, MBSTRING_ASC, (const uint8_t *)id, -1, -1, 0);
-}
-
-size_t certificate_request(const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+size_t certificate_request(struct device_bytes certificate, struct device_key *key, uint8_t *csr, size_t capacity) {
+        const uint8_t *at = certificate.data;
+        X509 *current = d2i_X509(NULL, &at, (long)certificate.size);
         X509_REQ *request = X509_REQ_new();
         EVP_PKEY *pair = EVP_EC_gen("P-256");
         int size = 0;
 
-        if (request && pair && X509_REQ_set_version(request, X509_REQ_VERSION_1) && name_subject(request, id) &&
-            X509_REQ_set_pubkey(request, pair) && X509_REQ_sign(request, pair, EVP_sha256()) > 0 &&
-            private_key_bytes(pair, key->key))
+        if (current && request && pair && X509_REQ_set_version(request, X509_REQ_VERSION_1) &&
+            X509_REQ_set_subject_name(request, X509_get_subject_name(current)) && X509_REQ_set_pubkey(request, pair) &&
+            X509_REQ_sign(request, pair, EVP_sha256()) > 0 && private_key_bytes(pair, key->key))
                 size = i2d_X509_REQ(request, NULL);
         if (size > 0 && (size_t)size <= capacity) {
                 (void)i2d_X509_REQ(request, &csr);
@@ -46,6 +42,7 @@ size_t certificate_request(const char *id, struct device_key *key, uint8_t *csr,
                 size = 0;
         }
         X509_REQ_free(request);
+        X509_free(current);
         EVP_PKEY_free(pair);
         return (size_t)size;
 }

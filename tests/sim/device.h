@@ -175,9 +175,11 @@ struct device_port {
         /* ES256; NULL for a device that does not attest. */
         device_signer sign;
         /* With certificates, else NULL. Make a key pair (P-256) and a request (PKCS#10, RFC 2986) signed with
-         * it whose subject is serialNumber=`id`. Write the private key, or the name of the place where a
+         * it that has the subject of `certificate`, which is what the request will be sent over: EST wants a
+         * renewal to keep its name (RFC 7030 §4.2.2). Write the private key, or the name of the place where a
          * secure element keeps it, to key->key and key_size; return the size of the request's DER, or 0. */
-        size_t (*request)(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity);
+        size_t (*request)(void *user, struct device_bytes certificate, struct device_key *key, uint8_t *csr,
+                          size_t capacity);
         /* Is `certificate` (DER) for the key in key->key? Then write what logs shall call it to key->identity
          * and identity_size (not 0), and return 0. */
         int (*matches)(void *user, struct device_key *key, struct device_bytes certificate);

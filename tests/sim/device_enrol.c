@@ -70,12 +70,14 @@ const char *device_enrol_path(const struct device *device) {
 
 bool device_ask_certificate(struct device *device, struct device_bytes *csr) {
         struct device_memory *memory = &device->memory;
+        const struct device_key *used = device_key_of(device, device->choice);
+        struct device_bytes certificate = { used->certificate, used->certificate_size };
         struct device_key key;
 
         if (memory->csr_size == 0) {
                 memset(&key, 0, sizeof(key));
-                memory->csr_size = (uint16_t)device->port.request(device->port.user, device->config.id, &key,
-                                                                  memory->csr, sizeof(memory->csr));
+                memory->csr_size = (uint16_t)device->port.request(device->port.user, certificate, &key, memory->csr,
+                                                                  sizeof(memory->csr));
                 if (memory->csr_size == 0)
                         return false;
                 memcpy(memory->asked_key, key.key, sizeof(memory->asked_key));

@@ -176,7 +176,7 @@ int manufacturer_equip(const struct manufacturer *manufacturer, struct identity 
 
 /* ---- certificates.c: for device.h's callbacks ---- */
 
-size_t certificate_request(const char *id, struct device_key *key, uint8_t *csr, size_t capacity);
+size_t certificate_request(struct device_bytes certificate, struct device_key *key, uint8_t *csr, size_t capacity);
 int certificate_matches(struct device_key *key, struct device_bytes certificate);
 /* Prepares a session that shows this certificate. False: OpenSSL takes something of it not. */
 bool certificate_use(SSL *ssl, const struct device_key *key, struct device_bytes anchors);

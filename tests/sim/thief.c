@@ -39,6 +39,7 @@ static void thief_random(void *user, void *data, size_t size) {
 }
 
 static void ask(struct thief *thief, uint8_t what) {
+        const struct device_bytes shown = { thief->key.certificate, thief->key.certificate_size };
         struct device_request request = {
                 .method = what == ASKS_ME ? DEVICE_GET : DEVICE_POST,
                 .path = what == ASKS_ME ? "me" : "cred",
@@ -49,7 +50,7 @@ static void ask(struct thief *thief, uint8_t what) {
                 request.path = thief->is_bootstrap ? "est/sen" : "est/sren";
                 request.content_format = DEVICE_FORMAT_PKCS10;
                 request.body.data = thief->csr;
-                request.body.size = certificate_request(thief->id, &thief->next, thief->csr, sizeof(thief->csr));
+                request.body.size = certificate_request(shown, &thief->next, thief->csr, sizeof(thief->csr));
         }
         thief->asks = what;
         device_coap_start(&thief->coap, &request, real_ms());

@@ -4,9 +4,9 @@
 
 #include "tests/system/mbedtls_certificates.h"
 
-#include <stdio.h>
 #include <string.h>
 
+#include <mbedtls/asn1write.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/sha256.h>
 #include <mbedtls/x509_csr.h>
@@ -48,9 +48,29 @@ static int load_key(mbedtls_pk_context *pk, const struct device_key *key,
         return r;
 }
 
-size_t certificates_request(struct mbedtls_certificates *certificates, const char *id, struct device_key *key,
-                            uint8_t *csr, size_t capacity) {
-        char subject[sizeof "serialNumber=" + DEVICE_IDENTITY_MAX];
+/* The subject as it stands, entry by entry. (By way of a text, characters that need escapes would be lost.) */
+static bool keep_subject(mbedtls_x509write_csr *request, struct device_bytes certificate) {
+        const mbedtls_x509_name *entry;
+        mbedtls_asn1_named_data *kept;
+        mbedtls_x509_crt parsed;
+        bool is_good;
+
+        mbedtls_x509_crt_init(&parsed);
+        is_good = mbedtls_x509_crt_parse_der(&parsed, certificate.data, certificate.size) == 0;
+        for (entry = &parsed.subject; is_good && entry && entry->oid.p; entry = entry->next) {
+                kept = mbedtls_asn1_store_named_data(&request->subject, (const char *)entry->oid.p, entry->oid.len,
+                                                     entry->val.p, entry->val.len);
+                is_good = kept != NULL;
+                if (kept)
+                        kept->val.tag = entry->val.tag;
+        }
+        mbedtls_x509_crt_free(&parsed);
+        return is_good;
+}
+
+size_t certificates_request(struct mbedtls_certificates *certificates, struct device_bytes certificate,
+                            struct device_key *key, uint8_t *csr, size_t capacity) {
+        struct device_bytes rest = certificate, first;
         mbedtls_x509write_csr request;
         mbedtls_pk_context pk;
         int size = -1;
@@ -59,12 +79,11 @@ size_t certificates_request(struct mbedtls_certificates *certificates, const cha
         mbedtls_x509write_csr_init(&request);
         mbedtls_x509write_csr_set_md_alg(&request, MBEDTLS_MD_SHA256);
         mbedtls_x509write_csr_set_key(&request, &pk);
-        snprintf(subject, sizeof subject, "serialNumber=%s", id);
-        if (mbedtls_pk_setup(&pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)) == 0 &&
+        if (device_next_certificate(&rest, &first) && keep_subject(&request, first) &&
+            mbedtls_pk_setup(&pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)) == 0 &&
             mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(pk), mbedtls_ctr_drbg_random,
                                 certificates->drbg) == 0 &&
-            mbedtls_mpi_write_binary(&mbedtls_pk_ec(pk)->d, key->key, SCALAR_SIZE) == 0 &&
-            mbedtls_x509write_csr_set_subject_name(&request, subject) == 0)
+            mbedtls_mpi_write_binary(&mbedtls_pk_ec(pk)->d, key->key, SCALAR_SIZE) == 0)
                 size = mbedtls_x509write_csr_der(&request, csr, capacity, mbedtls_ctr_drbg_random, certificates->drbg);
         if (size > 0) { /* it writes to the end of the buffer */
                 memmove(csr, csr + capacity - (size_t)size, (size_t)size);

@@ -21,8 +21,8 @@ void certificates_init(struct mbedtls_certificates *certificates, mbedtls_ctr_dr
 void certificates_free(struct mbedtls_certificates *certificates);
 
 /* port.request and port.matches. */
-size_t certificates_request(struct mbedtls_certificates *certificates, const char *id, struct device_key *key,
-                            uint8_t *csr, size_t capacity);
+size_t certificates_request(struct mbedtls_certificates *certificates, struct device_bytes certificate,
+                            struct device_key *key, uint8_t *csr, size_t capacity);
 int certificates_match(struct device_key *key, struct device_bytes certificate);
 
 /* For port.connect: `config` and `ssl` are new, and `config` not yet in use. 0, or a code of Mbed TLS. */

@@ -176,10 +176,11 @@ static int port_sign(void *user, const uint8_t *message, size_t size, uint8_t si
         return failed;
 }
 
-static size_t port_request(void *user, const char *id, struct device_key *key, uint8_t *csr, size_t capacity) {
+static size_t port_request(void *user, struct device_bytes certificate, struct device_key *key, uint8_t *csr,
+                           size_t capacity) {
         struct client *client = user;
 
-        return certificates_request(&client->certificates, id, key, csr, capacity);
+        return certificates_request(&client->certificates, certificate, key, csr, capacity);
 }
 
 static int port_matches(void *user, struct device_key *key, struct device_bytes certificate) {
