@@ -111,6 +111,64 @@ static void without_an_active_key_nothing_is_due(void **state) {
         assert_true(rotation_late_in(&view, &profile, &now) == INT64_MAX);
 }
 
+/* ---- certificates ---- */
+
+/* When a certificate issued at the start is due, if it is good from `begin` to `end` (days). */
+static int64_t due_of(enum credential_kind kind, int64_t begin, unix_sec end, double renew_at) {
+        struct profile p = profile;
+        struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .tip_not_before = START + begin * DAY };
+        const struct moment now = at(0, 0);
+
+        tip.kind = kind;
+        p.renew_at = renew_at;
+        view.tip_not_after = end == INT64_MAX ? INT64_MAX : START + end * DAY;
+        return rotation_due_in(&view, &p, 0, &now);
+}
+
+static void a_certificate_is_due_at_a_share_of_its_life_or_by_the_interval_if_that_is_sooner(void **state) {
+        (void)state;
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, 0, 90, 0.5), 30 * DAY);
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, 0, 20, 0.5), 10 * DAY);    /* its CA ends soon */
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, -400, 20, 0.5), 10 * DAY); /* backdating is no life */
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, 100, 120, 0.5), 10 * DAY); /* by an upstream with another clock */
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, 0, INT64_MAX, 0.5), 30 * DAY);
+        assert_int_equal(due_of(CREDENTIAL_LDEVID, -10, 0, 0.5), 1); /* was over when it came */
+        assert_int_equal(due_of(CREDENTIAL_PSK, 0, 0, 0.5), 30 * DAY);
+}
+
+static void a_certificate_is_announced_and_overdue_by_the_same_rules_as_a_psk(void **state) {
+        struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct profile p = profile;
+        struct rotation_view view = { .credentials = &tip, .count = 1, .tip_not_before = START };
+        struct moment now = at(9, 9);
+        struct rotation_step step;
+
+        (void)state;
+        tip.kind = CREDENTIAL_LDEVID;
+        p.renew_at = 0.5;
+        view.tip_not_after = START + 20 * DAY;
+        step = rotation_next(&view, &p, 0, &now);
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(step.next.wall, START + 10 * DAY);
+        assert_int_equal(step.next.powered_sec, 1000 + 10 * DAY);
+        now = at(2, 10);
+        assert_int_equal(rotation_next(&view, &p, 0, &now).action, ROTATION_ANNOUNCE);
+        view.is_announced = true;
+        now = at(80, 80); /* ran out long ago, and may renew */
+        assert_int_equal(rotation_next(&view, &p, 0, &now).action, ROTATION_NONE);
+        assert_int_equal(rotation_late_in(&view, &p, &now), 10 * DAY);
+        now = at(90, 90);
+        assert_int_equal(rotation_next(&view, &p, 0, &now).action, ROTATION_OVERDUE);
+}
+
+static void a_spent_idevid_is_never_destroyed(void **state) {
+        const struct credential idevid = { .kind = CREDENTIAL_IDEVID, .state = KEY_DEACTIVATED, .ended = at(0, 0) };
+
+        (void)state;
+        assert_int_equal(next(&idevid, 1, at(4000, 4000)).action, ROTATION_NONE);
+}
+
 /* ---- overdue ---- */
 
 static void a_key_past_max_age_is_overdue_once(void **state) {
@@ -429,6 +487,9 @@ int main(void) {
                 cmocka_unit_test(spread_and_jitter_bring_a_device_early_and_never_late),
                 cmocka_unit_test(ids_that_differ_in_one_digit_spread_over_the_whole_interval),
                 cmocka_unit_test(without_an_active_key_nothing_is_due),
+                cmocka_unit_test(a_certificate_is_due_at_a_share_of_its_life_or_by_the_interval_if_that_is_sooner),
+                cmocka_unit_test(a_certificate_is_announced_and_overdue_by_the_same_rules_as_a_psk),
+                cmocka_unit_test(a_spent_idevid_is_never_destroyed),
                 cmocka_unit_test(a_key_past_max_age_is_overdue_once),
                 cmocka_unit_test(a_calendar_that_is_not_trusted_makes_nobody_overdue),
                 cmocka_unit_test(under_keep_it_is_never_too_late),
