@@ -4,46 +4,16 @@
  * issued here, and south has seen the client sign with its key. An IDevID must lead to an anchor of the device's
  * profile, each time anew, so that an anchor that leaves the configuration is gone at once. */
 
-#include "gatewayd/devices/identity.h"
+#include "gatewayd/devices/claimant.h"
 
 #include <errno.h>
 
 #include "gatewayd/devices/lifecycle.h"
 #include "gatewayd/devices/proof.h"
 #include "gatewayd/keys/authority.h"
-#include "gatewayd/keys/x509.h"
-
-/* Who comes with a certificate, as far as it is known. */
-struct claimant {
-        STACK_OF(X509) * chain;         /* as sent, leaf first; NULL: an LDevID, known by its row */
-        struct certificate certificate; /* the leaf: its row, or what it says of itself */
-        bool has_row;
-        const struct profile *profile;
-        char id[DEVICE_ID_MAX + 1];
-        struct device device;
-        struct credential credential;
-        bool is_registered; /* false: automatic enrolment lets it in; device and credential are empty */
-        bool is_another;    /* an IDevID other than the one this device has shown, and no reset window is open */
-        uint8_t anchor[32];
-};
 
 static void claimant_free(struct claimant *claimant) {
         sk_X509_pop_free(claimant->chain, X509_free);
-}
-
-static enum certificate_verdict store_failed(int error, char *reason) {
-        identity_explain(reason, "the store could not be read: %s", strerror(-error));
-        return CERTIFICATE_REFUSED;
-}
-
-/* Certainly past its end: only where the clock is never ahead of true time. */
-static bool has_run_out(unix_sec not_after, const struct moment *now) {
-        return now->wall_trusted && not_after != NOT_AFTER_NEVER && now->wall > not_after;
-}
-
-/* A clock of unknown quality may be far behind: it rejects nobody for coming too early. */
-static bool is_early(unix_sec not_before, const struct moment *now) {
-        return now->quality != CLOCK_UNKNOWN && now->wall < not_before;
 }
 
 /* The device behind a certificate that names it, its profile and its credential. */
@@ -59,7 +29,7 @@ static enum certificate_verdict read_device(struct turn *turn, struct claimant *
                 return CERTIFICATE_REVOKED;
         }
         if (r < 0)
-                return store_failed(r, reason);
+                return claimant_store_failed(r, reason);
         claimant->is_registered = true;
         claimant->profile = identity_check_device(turn, &claimant->device, reason);
         if (!claimant->profile)
@@ -79,7 +49,7 @@ static bool is_way_to_evidence(const struct device *device, const struct credent
 /* It may only renew. A CA generation ends when its last leaf has run out; where a clock that jumped said so, the
  * leaf of a device that slept meanwhile is still its only way back, and its row still says that it is ours. */
 static bool is_expired(struct turn *turn, const struct certificate *certificate) {
-        if (has_run_out(certificate->not_after, &turn->now))
+        if (claimant_has_run_out(certificate->not_after, &turn->now))
                 return true;
         return certificate->issuer != GENERATION_UPSTREAM && certificate->issuer != GENERATION_FOREIGN &&
                !authority_is_in_force(turn, certificate->issuer);
@@ -98,7 +68,7 @@ static enum certificate_verdict judge_ldevid(struct turn *turn, struct claimant 
                 identity_explain(reason, "certificate of device %s is revoked", claimant->id);
                 return CERTIFICATE_REVOKED;
         }
-        if (is_early(certificate->not_before, &turn->now)) {
+        if (claimant_is_early(certificate->not_before, &turn->now)) {
                 identity_explain(reason, "certificate of device %s is not valid yet", claimant->id);
                 return CERTIFICATE_EXPIRED;
         }
@@ -106,139 +76,6 @@ static enum certificate_verdict judge_ldevid(struct turn *turn, struct claimant 
 }
 
 /* ---- IDevIDs ---- */
-
-/* Every certificate on the way to the anchor. */
-static enum certificate_verdict check_validity(STACK_OF(X509) * path, const struct moment *now, char *reason) {
-        for (int i = 0; i < sk_X509_num(path); i++) {
-                struct x509_validity validity;
-                char subject[64];
-
-                x509_subject_text(sk_X509_value(path, i), subject, sizeof subject);
-                if (x509_validity_of(sk_X509_value(path, i), &validity) < 0) {
-                        identity_explain(reason, "the validity of %s cannot be read", subject);
-                        return CERTIFICATE_BAD;
-                }
-                if (has_run_out(validity.not_after, now) || is_early(validity.not_before, now)) {
-                        identity_explain(reason, "%s %s", subject,
-                                         has_run_out(validity.not_after, now) ? "has expired" : "is not valid yet");
-                        return CERTIFICATE_EXPIRED;
-                }
-        }
-        return CERTIFICATE_ACCEPTED;
-}
-
-static STACK_OF(X509) * read_anchors(const struct profile *profile) {
-        STACK_OF(X509) *anchors = sk_X509_new_null();
-
-        if (!anchors)
-                oom();
-        for (size_t i = 0; i < profile->anchor_count; i++) {
-                X509 *anchor = x509_read(BYTES(profile->anchors[i].der, profile->anchors[i].size));
-
-                /* config.c has read them all once, so none is missing; the indices must agree. */
-                if (!anchor || sk_X509_push(anchors, anchor) == 0)
-                        oom();
-        }
-        return anchors;
-}
-
-/* Does the chain lead to an anchor of this profile? */
-static enum certificate_verdict verify(struct claimant *claimant, const struct profile *profile,
-                                       const struct moment *now, char *reason) {
-        STACK_OF(X509) *anchors = read_anchors(profile), *path = NULL;
-        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA;
-        struct problem problem = { 0 };
-        size_t anchor = 0;
-
-        if (x509_chain_verify(claimant->chain, anchors, &path, &anchor, &problem) < 0)
-                identity_explain(reason, "IDevID %s, profile %s: %.80s", claimant->id, profile->name, problem.detail);
-        else {
-                memcpy(claimant->anchor, profile->anchors[anchor].digest, sizeof claimant->anchor);
-                verdict = check_validity(path, now, reason);
-        }
-        sk_X509_pop_free(path, X509_free);
-        sk_X509_pop_free(anchors, X509_free);
-        return verdict;
-}
-
-/* How much a refusal tells: of those of several profiles the most telling one is given. */
-enum telling {
-        TELLS_NOTHING,
-        TELLS_NO_ID,
-        TELLS_NO_ANCHOR,
-        TELLS_NOT_REGISTERED,
-        TELLS_OTHER_PROFILE,
-        TELLS_OWN_PROFILE,
-};
-
-/* One profile's view of an IDevID: is it this profile's? */
-static enum certificate_verdict try_profile(struct turn *turn, const struct profile *profile, struct claimant *claimant,
-                                            enum telling *ret_telling, char *reason) {
-        enum certificate_verdict verdict;
-        int r;
-
-        *ret_telling = TELLS_NO_ID;
-        claimant->is_registered = false;
-        r = x509_device_id(sk_X509_value(claimant->chain, 0), profile->idevid_identity, claimant->id);
-        if (r < 0) {
-                identity_explain(reason, "profile %s finds no device id in the IDevID's %s", profile->name,
-                                 profile->idevid_identity == IDEVID_SAN ? "subjectAltName" : "serialNumber");
-                return CERTIFICATE_BAD;
-        }
-        r = device_get(turn->store, bytes_of(claimant->id), &claimant->device);
-        if (r < 0 && r != -ENOENT)
-                return store_failed(r, reason);
-        claimant->is_registered = r >= 0;
-        *ret_telling = claimant->is_registered ? TELLS_OTHER_PROFILE : TELLS_NO_ANCHOR;
-        if (claimant->is_registered && strcmp(claimant->device.profile, profile->name) != 0) {
-                identity_explain(reason, "device %s is of profile %s, and this IDevID does not lead to its anchors",
-                                 claimant->id, claimant->device.profile);
-                return CERTIFICATE_UNKNOWN_CA;
-        }
-        if (claimant->is_registered)
-                *ret_telling = TELLS_OWN_PROFILE;
-        claimant->profile = profile;
-        verdict = verify(claimant, profile, &turn->now, reason);
-        if (verdict != CERTIFICATE_ACCEPTED || claimant->is_registered ||
-            profile->idevid_enrolment == ENROLMENT_AUTOMATIC)
-                return verdict;
-        *ret_telling = TELLS_NOT_REGISTERED;
-        identity_explain(reason, "device %s is not registered, and profile %s takes only those that are", claimant->id,
-                         profile->name);
-        return CERTIFICATE_REFUSED;
-}
-
-/* The profile of a registered device is the one it is registered with; of another, the first in the
- * configuration that enrols by the anchor alone. */
-static enum certificate_verdict find_profile(struct turn *turn, struct claimant *claimant, char *reason) {
-        enum certificate_verdict verdict = CERTIFICATE_UNKNOWN_CA;
-        enum telling told = TELLS_NOTHING, telling;
-        struct claimant automatic = { 0 };
-
-        identity_explain(reason, "no profile has anchors for IDevIDs");
-        for (size_t i = 0; i < turn->config->profile_count; i++) {
-                const struct profile *profile = &turn->config->profiles[i];
-                enum certificate_verdict found;
-                char why_not[160] = "";
-
-                if (profile->anchor_count == 0)
-                        continue;
-                found = try_profile(turn, profile, claimant, &telling, why_not);
-                if (found == CERTIFICATE_ACCEPTED && claimant->is_registered)
-                        return found;
-                if (found == CERTIFICATE_ACCEPTED && !automatic.profile)
-                        automatic = *claimant;
-                if (found != CERTIFICATE_ACCEPTED && telling > told) {
-                        verdict = found;
-                        told = telling;
-                        identity_explain(reason, "%s", why_not);
-                }
-        }
-        if (!automatic.profile)
-                return verdict;
-        *claimant = automatic;
-        return CERTIFICATE_ACCEPTED;
-}
 
 /* Is it the IDevID by which the device is known? */
 static enum certificate_verdict check_known(struct turn *turn, struct claimant *claimant, char *reason) {
@@ -253,7 +90,7 @@ static enum certificate_verdict check_known(struct turn *turn, struct claimant *
         if (r == -ENOENT)
                 return CERTIFICATE_ACCEPTED;
         if (r < 0)
-                return store_failed(r, reason);
+                return claimant_store_failed(r, reason);
         claimant->is_another = strcmp(known.fingerprint, claimant->certificate.fingerprint) != 0 &&
                                !lifecycle_window_is_open(&claimant->device, &turn->now);
         if (claimant->has_row && claimant->certificate.revoked != REVOKED_NOT) {
@@ -267,7 +104,7 @@ static enum certificate_verdict judge_idevid(struct turn *turn, struct claimant 
         enum certificate_verdict verdict;
         const struct profile *profile;
 
-        verdict = find_profile(turn, claimant, reason);
+        verdict = claimant_find_profile(turn, claimant, reason);
         if (verdict != CERTIFICATE_ACCEPTED || !claimant->is_registered)
                 return verdict;
         profile = claimant->profile;
@@ -363,7 +200,7 @@ static enum certificate_verdict judge(struct turn *turn, struct bytes chain, str
                 return CERTIFICATE_BAD;
         }
         if (r < 0)
-                return store_failed(r, reason);
+                return claimant_store_failed(r, reason);
         if (ret->certificate.issuer != GENERATION_FOREIGN)
                 return judge_ldevid(turn, ret, reason);
         return judge_idevid(turn, ret, reason);

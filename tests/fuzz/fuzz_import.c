@@ -27,7 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
                 assert(registry_check_id(row->id, NULL) == 0);
                 assert(row->profile[0] != '\0');
-                assert(row->factory_psk.size >= 16 && row->factory_psk.size <= SECRET_MAX);
+                assert(row->factory_psk.size == 0 ||
+                       (row->factory_psk.size >= 16 && row->factory_psk.size <= SECRET_MAX));
+                assert(row->factory_psk.size == 0 || !row->has_idevid_fingerprint);
                 assert(row->attestation_key_size <= ATTESTATION_KEY_MAX);
                 assert(row->attestation_key_size == 0 ||
                        registry_check_attestation_key(BYTES(row->attestation_key, row->attestation_key_size), NULL) ==
