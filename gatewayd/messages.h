@@ -269,10 +269,10 @@ enum enrol_outcome {
 };
 
 struct message_enrolled {
-        uint64_t number;
+        uint64_t number; /* 0: about the EST server itself, see north.h */
         enum enrol_outcome outcome;
-        uint16_t http_status; /* 0: none came */
-        uint64_t retry_sec;
+        uint16_t http_status; /* 0: no way to the server; 502 and 504 as a proxy would say them */
+        uint64_t retry_sec;   /* 0: not said */
         struct bytes certificates; /* certs-only CMS, DER, with ENROL_ISSUED */
         struct bytes reason;       /* text */
 };

@@ -11,7 +11,8 @@
 
 /* What has become of this CSR upstream. 1: issued, *ret_der is the certificate and *ret describes it (its row is in
  * the store). 0: it waits; `reply` says 5.03 with Max-Age (the waiting row is kept, so it is no error). Negative:
- * refused, with the problem (RFC 8075 mapping; DESIGN: upstream's 401 is our trouble, 5.02). A change of the CSR
+ * refused, with the problem (RFC 8075 mapping; a refusal is remembered for ten minutes), or it waits with trouble
+ * upstream: 5.02 or 5.04 and Max-Age (upstream's 401 is ours, not the device's; the row stays). A change of the CSR
  * with the same key (tls-unique linking) is the same enrolment. REGISTRAR_LOCAL: the profile says `local`, the uplink
  * is down and the enrolment has waited: the caller issues from this gateway's CA. */
 #define REGISTRAR_LOCAL 2
