@@ -338,7 +338,7 @@ static int enrol(struct turn *turn, const struct request *request, bool is_renew
         _cleanup_(est_enrolment_free) struct est_enrolment e = { .request = request, .is_renewal = is_renewal };
         static const int32_t formats[2] = { FORMAT_PKCS7_CERTS, FORMAT_PKIX_CERT };
         struct problem refused = { 0 };
-        int32_t format;
+        int32_t format = FORMAT_NONE;
         int r;
 
         r = est_formats(request, formats, &format, problem);

@@ -91,7 +91,7 @@ static int generate(struct turn *turn, const struct request *request, int32_t ce
         _cleanup_(est_enrolment_free) struct est_enrolment e = { .request = request, .is_keygen = true };
         static const int32_t formats[2] = { FORMAT_MULTIPART, FORMAT_NONE };
         struct problem refused = { 0 };
-        int32_t format;
+        int32_t format = FORMAT_NONE;
         int r;
 
         r = est_formats(request, formats, &format, problem);
