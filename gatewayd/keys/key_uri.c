@@ -29,6 +29,7 @@
 
 /* Providers, like the engine, belong to the process; so does the PIN that was read for them, since the folder
  * it came from cannot be reached any more when a token comes back. */
+static OSSL_PROVIDER *loaded[1 + ELEMENTS(((struct ca_config *)0)->providers)];
 static struct secret known_pin;
 static bool has_known_pin;
 /* SHA-256 over URI and PIN that a token has refused: asking again and again would lock the token. */
@@ -59,8 +60,10 @@ static int read_known_pin(struct problem *problem) {
         return 0;
 }
 
-static int load_provider(const char *name, struct problem *problem) {
-        if (OSSL_PROVIDER_available(NULL, name) == 1 || OSSL_PROVIDER_load(NULL, name))
+static int load_provider(const char *name, OSSL_PROVIDER **ret, struct problem *problem) {
+        if (!*ret)
+                *ret = OSSL_PROVIDER_load(NULL, name);
+        if (*ret)
                 return 0;
         return problem_set(problem, 0, ENOPKG, "CA key", "OpenSSL's provider \"%s\" cannot be loaded: %s", name,
                            x509_error());
@@ -73,9 +76,9 @@ static int load_providers(const struct ca_config *config, struct problem *proble
                 return 0;
         /* Loading one by name ends the default one's automatic loading. What each can do the default one does:
          * a TPM would compute our digests, slowly, and give us its random numbers. */
-        r = load_provider("default", problem);
+        r = load_provider("default", &loaded[0], problem);
         for (size_t i = 0; i < config->provider_count && r >= 0; i++)
-                r = load_provider(config->providers[i], problem);
+                r = load_provider(config->providers[i], &loaded[i + 1], problem);
         if (r >= 0 && EVP_set_default_properties(NULL, "?provider=default") != 1)
                 oom();
         return r;
@@ -322,7 +325,11 @@ static int open_token(const char *uri, EVP_PKEY **ret, struct problem *problem) 
         if (*ret)
                 return 0;
         if (!take_reasons(why, sizeof why))
-                return cannot_open(problem, ENOENT, token.uri, why);
+                return cannot_open(problem, ENOENT, token.uri,
+                                   token.has_pin
+                                           ? "no such token, or no such private key in it"
+                                           : "no such private key, or it takes a PIN and the credential " PIN_CREDENTIAL
+                                             " is not there");
         if (token.has_pin)
                 memcpy(refused, attempt, sizeof refused);
         return cannot_open(problem, EACCES, token.uri, why);
@@ -394,13 +401,9 @@ static EVP_PKEY *public_half(EVP_PKEY *key) {
 }
 
 static bool sign_probe(EVP_PKEY *key, const uint8_t probe[32], uint8_t *signature, size_t *size) {
-        EVP_MD_CTX *context = EVP_MD_CTX_new();
-        bool is_signed;
+        EVP_MD_CTX *context = x509_sign_begin(key);
+        bool is_signed = context && EVP_DigestSign(context, signature, size, probe, 32) == 1;
 
-        if (!context)
-                oom();
-        is_signed = EVP_DigestSignInit(context, NULL, x509_digest_for(key), NULL, key) == 1 &&
-                    EVP_DigestSign(context, signature, size, probe, 32) == 1;
         EVP_MD_CTX_free(context);
         return is_signed;
 }

@@ -103,8 +103,7 @@ int x509_crl_finish(struct x509_crl *crl, struct buffer *to, struct problem *pro
 
         if (!crl->is_sound)
                 r = -EIO;
-        else if (X509_CRL_sort(crl->crl) != 1 ||
-                 X509_CRL_sign(crl->crl, crl->signer.key, x509_digest_for(crl->signer.key)) <= 0)
+        else if (X509_CRL_sort(crl->crl) != 1 || !x509_sign_crl(crl->crl, crl->signer.key))
                 r = -EIO;
         else if ((size = i2d_X509_CRL(crl->crl, &der)) <= 0)
                 r = -EIO;

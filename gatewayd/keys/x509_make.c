@@ -55,17 +55,6 @@ EVP_PKEY *x509_key_new(enum x509_key_type type) {
         return NULL;
 }
 
-/* By strength, not by name: a key in a token tells its size, whatever else it can tell. */
-const EVP_MD *x509_digest_for(EVP_PKEY *key) {
-        int bits = EVP_PKEY_get_bits(key);
-
-        if (EVP_PKEY_is_a(key, "ED25519") || EVP_PKEY_is_a(key, "ED448"))
-                return NULL;
-        if (!EVP_PKEY_is_a(key, "EC"))
-                return EVP_sha256();
-        return bits > 384 ? EVP_sha512() : bits > 256 ? EVP_sha384() : EVP_sha256();
-}
-
 int x509_ski(EVP_PKEY *key, uint8_t ret[CERTIFICATE_SKI_BYTES]) {
         X509_PUBKEY *wrapped = NULL;
         const uint8_t *bits;
@@ -222,7 +211,7 @@ X509 *x509_draft_sign(const struct x509_draft *draft, struct buffer *to, struct 
                 cannot(problem, "the validity cannot be written");
         else if (!add_extensions(certificate, draft))
                 cannot(problem, "the extensions cannot be written");
-        else if (X509_sign(certificate, signer->key, x509_digest_for(signer->key)) <= 0)
+        else if (!x509_sign_certificate(certificate, signer->key))
                 cannot(problem, "the CA's key does not sign");
         else if (to && x509_write(certificate, to) < 0)
                 cannot(problem, "the certificate cannot be encoded");
@@ -297,7 +286,7 @@ int x509_request_make(EVP_PKEY *key, const char *subject, struct buffer *to, str
         if (X509_REQ_set_version(request, X509_REQ_VERSION_1) != 1 || X509_REQ_set_subject_name(request, name) != 1 ||
             X509_REQ_set_pubkey(request, key) != 1 || !add_request_extensions(request, key))
                 return cannot(problem, "a CSR cannot be put together");
-        if (X509_REQ_sign(request, key, x509_digest_for(key)) <= 0)
+        if (!x509_sign_request(request, key))
                 return cannot(problem, "the CA's key does not sign");
         if (write_request(request, to) < 0)
                 return cannot(problem, "the CSR cannot be encoded");

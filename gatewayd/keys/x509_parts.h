@@ -65,10 +65,19 @@ const char *x509_error(void);
 /* Text of an ASN.1 string equals `text`, byte by byte in UTF-8. */
 bool x509_string_is(const ASN1_STRING *string, const char *text);
 
-/* ---- x509_make.c ---- */
+/* ---- x509_sign.c ---- */
 
 /* The digest that a key signs with: NULL for Ed25519, which brings its own. */
 const EVP_MD *x509_digest_for(EVP_PKEY *key);
+/* A context that signs with `key`, for the _sign_ctx() functions. NULL: OpenSSL's queue says why. */
+EVP_MD_CTX *x509_sign_begin(EVP_PKEY *key);
+/* Sign, with the digest that goes with the key. False: OpenSSL's queue says why. */
+bool x509_sign_certificate(X509 *certificate, EVP_PKEY *key);
+bool x509_sign_crl(X509_CRL *crl, EVP_PKEY *key);
+bool x509_sign_request(X509_REQ *request, EVP_PKEY *key);
+
+/* ---- x509_make.c ---- */
+
 /* RFC 5280 §4.2.1.2 (1): SHA-1 of the key's bits. */
 int x509_ski(EVP_PKEY *key, uint8_t ret[CERTIFICATE_SKI_BYTES]);
 /* UTCTime through 2049, GeneralizedTime after; NOT_AFTER_NEVER is 99991231235959Z. NULL: not to be said. */
