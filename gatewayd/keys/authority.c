@@ -167,7 +167,6 @@ static int end(struct turn *turn, struct authority *authority) {
         if (r < 0)
                 return r;
         turn_effect(turn, EFFECT_CRL, NULL, NULL);
-        turn_effect(turn, EFFECT_SERVER, NULL, NULL); /* a cross certificate by it leads nowhere any more */
         return turn_event(turn, EVENT_CA_ENDED, NULL, NULL, "generation %u: its last leaf is gone",
                           authority->generation);
 }

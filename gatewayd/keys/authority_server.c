@@ -94,29 +94,21 @@ int authority_server_renew(struct turn *turn, unix_sec *ret_next) {
 
 /* ---- the chain ---- */
 
-/* A root's successor is certified by its predecessor, as long as that is in force. */
-static int append_cross(struct turn *turn, const struct authority *list, size_t count, uint32_t generation,
-                        struct buffer *to) {
+/* A root's successor is certified by its predecessor. Shown as long as that one lives, also when its last leaf is
+ * gone: there may be devices that never had one and know the old root alone. */
+static int append_cross(struct turn *turn, uint32_t generation, struct buffer *to) {
         _cleanup_(buffer_free) struct buffer der = { 0 };
         _cleanup_(x509_freep) X509 *cross = NULL;
+        struct x509_validity validity;
         int r = authority_read(turn->store, generation, AUTHORITY_CROSS, &der);
 
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         cross = x509_read(buffer_bytes(&der));
-        if (!cross)
+        if (!cross || x509_validity_of(cross, &validity) < 0)
                 return -EUCLEAN;
-        for (size_t i = 0; i < count; i++) {
-                _cleanup_(x509_freep) X509 *ca = NULL;
-
-                if (list[i].state != AUTHORITY_RETIRING && list[i].state != AUTHORITY_ACTIVE)
-                        continue;
-                ca = authority_certificate(turn, list[i].generation);
-                if (list[i].generation != generation && is_issued_by(ca, cross)) {
-                        buffer_append(to, buffer_bytes(&der));
-                        return 0;
-                }
-        }
+        if (turn->now.wall <= validity.not_after)
+                buffer_append(to, buffer_bytes(&der));
         return 0;
 }
 
@@ -151,7 +143,7 @@ static int append_chain(struct turn *turn, X509 *leaf, struct buffer *to) {
                 if (!is_issued_by(ca, leaf))
                         continue;
                 if (list[i].is_root)
-                        return append_cross(turn, list, (size_t)n, list[i].generation, to);
+                        return append_cross(turn, list[i].generation, to);
                 r = x509_write(ca, to);
                 return r < 0 ? r : append_intermediates(turn, list[i].generation, to);
         }

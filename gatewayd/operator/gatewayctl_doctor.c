@@ -89,6 +89,27 @@ static void look_at_uplink(const struct value *status, struct findings *findings
                      "%s records were refused upstream and are parked", count_say(parked, figure));
 }
 
+static void look_at_ca(const struct value *status, struct findings *findings) {
+        const struct value *ca = value_member(status, "ca");
+        const char *successor = value_text(ca, "successor");
+        char span[SAY_MAX];
+
+        if (strcmp(successor, "requested") == 0)
+                find(findings, WARNING, "gatewayctl ca csr shows it; gatewayctl ca import takes the answer",
+                     "a CA certificate is awaited from the owner's PKI");
+        if (value_number(ca, "generation") == 0)
+                return;
+        if (!value_bool(ca, "is_key_available"))
+                find(findings, CRITICAL, "bring the token or TPM back; gatewayd goes on by itself",
+                     "the CA's key cannot be used, nothing is issued: %.160s", value_text(ca, "key_reason"));
+        if (value_bool(ca, "is_late") && strcmp(successor, "announced") != 0)
+                find(findings, CRITICAL, "gatewayctl ca roll; under an owner's PKI gatewayctl ca csr, then ca import",
+                     "the CA ends in %s and has no successor", span_say(value_signed(ca, "ends_in", 0), span));
+        if (value_bool(ca, "is_crl_stale"))
+                find(findings, WARNING, "see that the CA's key can be used; this gateway refuses revoked devices anyway",
+                     "a CRL does not name what was revoked since");
+}
+
 /* ---- the devices ---- */
 
 struct symptom {
@@ -231,6 +252,7 @@ void doctor_examine(const struct value *status, const struct value *devices, str
         ret->count = 0;
         look_at_gateway(status, ret);
         look_at_uplink(status, ret);
+        look_at_ca(status, ret);
         look_at_devices(devices, ret);
 }
 

@@ -391,6 +391,25 @@ static void put_south(const struct screen *screen, const struct value *south) {
         put_fact(screen, "south", COLOUR_NONE, text);
 }
 
+static void put_ca(const struct screen *screen, const struct value *ca) {
+        const char *successor = value_text(ca, "successor");
+        bool is_late = value_bool(ca, "is_late"), has_key = value_bool(ca, "is_key_available");
+        char text[320], span[SAY_MAX];
+
+        if (value_number(ca, "generation") == 0)
+                snprintf(text, sizeof text, "%s", successor[0] ? "its certificate is awaited" : "none");
+        else
+                snprintf(text, sizeof text, "generation %" PRIu64 ", ends in %s%s%s%s", value_number(ca, "generation"),
+                         span_say(value_signed(ca, "ends_in", 0), span), successor[0] ? ", successor " : "", successor,
+                         has_key ? "" : ", KEY AWAY: nothing is issued");
+        put_fact(screen, "ca",
+                 value_number(ca, "generation") == 0 ? COLOUR_NONE
+                 : !has_key                          ? COLOUR_BAD
+                 : is_late                           ? COLOUR_WARN
+                                                     : COLOUR_NONE,
+                 text);
+}
+
 static void put_store(const struct screen *screen, const struct value *store) {
         char text[400], a[SAY_MAX], b[SAY_MAX];
         bool is_degraded = value_bool(store, "is_degraded");
@@ -418,6 +437,7 @@ int command_status(struct client *client, int count, char **arguments) {
                 put_devices(&client->screen, value_member(status, "devices"));
                 put_south(&client->screen, value_member(status, "south"));
                 put_uplink(&client->screen, status);
+                put_ca(&client->screen, value_member(status, "ca"));
                 put_store(&client->screen, value_member(status, "store"));
         }
         value_free(&answer);

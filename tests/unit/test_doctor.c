@@ -65,7 +65,8 @@ static struct value *device(struct gateway *g, const char *id, const char *state
 
 /* Nothing to complain of. */
 static int set_up(void **state) {
-        static const char *const sections[] = { "gateway", "clock", "south", "north", "backlog", "horizon", "store" };
+        static const char *const sections[] = { "gateway", "clock", "south", "north", "backlog", "horizon", "store",
+                                                "ca" };
         struct gateway *g = xcalloc(1, sizeof *g);
 
         g->devices.kind = VALUE_LIST;
@@ -77,6 +78,8 @@ static int set_up(void **state) {
         set_text(section(g, "clock"), "quality", "synchronized");
         set_bool(section(g, "clock"), "is_trusted", true);
         set_bool(section(g, "south"), "is_attached", true);
+        set_signed(section(g, "ca"), "generation", 1);
+        set_bool(section(g, "ca"), "is_key_available", true);
         set_text(section(g, "north"), "verifier", "collector");
         set_text(section(g, "north"), "uplink", "up");
         device(g, "good", "operational");
@@ -113,6 +116,33 @@ static void a_healthy_gateway_has_no_findings(void **state) {
 static void a_store_that_cannot_be_written_is_critical(void **state) {
         set_bool(section(*state, "store"), "is_degraded", true);
         expect_one(*state, CRITICAL, "nothing can be stored");
+}
+
+static void a_ca_that_ends_without_a_successor_is_critical(void **state) {
+        set_bool(section(*state, "ca"), "is_late", true);
+        set_signed(section(*state, "ca"), "ends_in", 86400);
+        expect_one(*state, CRITICAL, "has no successor");
+        set_text(section(*state, "ca"), "successor", "announced");
+        a_healthy_gateway_has_no_findings(state);
+}
+
+static void a_ca_key_that_is_away_is_critical(void **state) {
+        set_bool(section(*state, "ca"), "is_key_available", false);
+        expect_one(*state, CRITICAL, "nothing is issued");
+}
+
+static void a_stale_crl_and_a_request_that_waits_are_warned_of(void **state) {
+        set_bool(section(*state, "ca"), "is_crl_stale", true);
+        expect_one(*state, WARNING, "revoked since");
+        set_bool(section(*state, "ca"), "is_crl_stale", false);
+        set_text(section(*state, "ca"), "successor", "requested");
+        expect_one(*state, WARNING, "owner's PKI");
+}
+
+static void a_gateway_without_a_ca_lacks_nothing(void **state) {
+        set_signed(section(*state, "ca"), "generation", 0);
+        set_bool(section(*state, "ca"), "is_key_available", false);
+        a_healthy_gateway_has_no_findings(state);
 }
 
 static void a_missing_south_is_critical(void **state) {
@@ -276,6 +306,10 @@ int main(void) {
                 TEST(a_healthy_gateway_has_no_findings),
                 TEST(a_store_that_cannot_be_written_is_critical),
                 TEST(a_missing_south_is_critical),
+                TEST(a_ca_that_ends_without_a_successor_is_critical),
+                TEST(a_ca_key_that_is_away_is_critical),
+                TEST(a_stale_crl_and_a_request_that_waits_are_warned_of),
+                TEST(a_gateway_without_a_ca_lacks_nothing),
                 TEST(a_weak_sandbox_and_refused_calls_are_warnings),
                 TEST(a_sealing_key_in_a_file_is_a_warning),
                 TEST(a_missing_recovery_key_is_a_notice),
