@@ -407,7 +407,7 @@ class SystemBus(unittest.TestCase):
         g.environment["DBUS_SYSTEM_BUS_ADDRESS"] = self.address
         with g:
             wait_for(lambda: self.call("Now")[0] == 0, "gatewayd's name on the bus")
-            self.assertEqual(self.call("AddDevice", "ssss", "b1", "plain", PSK, "")[0], 0)
+            self.assertEqual(self.call("AddDevice", "sssss", "b1", "plain", PSK, "", "")[0], 0)
             _, rows = g.ctl("--json", "audit", "--device", "b1")
             self.assertEqual(rows[0]["actor"], "uid %d" % os.getuid())
             nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")

@@ -245,7 +245,7 @@ static void an_operators_answer_waits_for_the_barrier(void **state) {
         struct answer_got got = { 0 };
 
         bench->is_held = true;
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         for (int i = 0; i < 2000 && bench->waiting_count == 0; i++)
                 assert_true(sd_event_run(bench->event, 10000) >= 0);
         assert_int_equal(bench->waiting_count, 1);
@@ -281,7 +281,7 @@ static void a_turn_that_is_dropped_is_an_error_to_the_operator(void **state) {
         struct answer_got got = { 0 };
 
         bench->commit_error = -ENOSPC;
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         wait_answer(bench, &got);
         assert_string_equal(got.error, "org.gatewayd.Error.Full");
         assert_non_null(strstr(got.text, "nothing was changed"));
@@ -296,13 +296,13 @@ static void what_is_refused_changes_nothing_and_says_why(void **state) {
 
         fixture_add(bench->f, "d1", FIXTURE_PLAIN);
         before = bench->rollbacks;
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         wait_answer(bench, &got);
         assert_string_equal(got.error, "org.gatewayd.Error.Exists");
         assert_non_null(strstr(got.text, "d1 is registered already"));
         assert_true(bench->rollbacks > before);
         got_free(&got);
-        ASK(bench, &got, "AddDevice", "ssss", "d2", "no-such-profile", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d2", "no-such-profile", PSK, "", "");
         wait_answer(bench, &got);
         assert_string_equal(got.error, "org.gatewayd.Error.Invalid");
         assert_non_null(strstr(got.text, "no-such-profile"));
@@ -373,7 +373,7 @@ static void an_import_warns_of_keys_that_the_devices_stack_cannot_hold(void **st
         struct answer_got got = { 0 };
 
         bench->f->profiles[FIXTURE_PLAIN].stack = STACK_TINYDTLS;
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", "text:a key of more than sixteen bytes", "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", "text:a key of more than sixteen bytes", "", "");
         wait_answer(bench, &got);
         assert_int_equal(got.values[0].number, 1);
         assert_int_equal(got.values[1].count, 1);
@@ -387,7 +387,7 @@ static void every_change_is_audited_with_the_callers_uid(void **state) {
         char expected[32];
 
         snprintf(expected, sizeof expected, "uid %u", (unsigned)geteuid());
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         wait_answer(bench, &got);
         got_free(&got);
         assert_string_equal(bench->actor, expected);
@@ -649,7 +649,7 @@ static void a_client_that_leaves_before_its_answer_disturbs_nobody(void **state)
         struct answer_got lost = { 0 }, got = { 0 };
 
         bench->is_held = true;
-        ASK(bench, &lost, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &lost, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         for (int i = 0; i < 2000 && bench->waiting_count == 0; i++)
                 assert_true(sd_event_run(bench->event, 10000) >= 0);
         bench->client = sd_bus_close_unref(bench->client);
@@ -669,7 +669,7 @@ static void the_end_of_control_forgets_answers_that_wait(void **state) {
         struct answer_got got = { 0 };
 
         bench->is_held = true;
-        ASK(bench, &got, "AddDevice", "ssss", "d1", "plain", PSK, "");
+        ASK(bench, &got, "AddDevice", "sssss", "d1", "plain", PSK, "", "");
         for (int i = 0; i < 2000 && bench->waiting_count == 0; i++)
                 assert_true(sd_event_run(bench->event, 10000) >= 0);
         bench->control = control_free(bench->control);
