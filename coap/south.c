@@ -4,25 +4,15 @@
  * ends its turn by letting libcoap work, sending datagrams and frames together, and freeing what
  * died on the way. */
 
-#include "coap/south.h"
+#include "coap/south_parts.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <systemd/sd-id128.h>
 #include <unistd.h>
 
-#include "coap/datagrams.h"
-#include "coap/dtls.h"
-#include "coap/engine.h"
-#include "coap/failures.h"
-#include "coap/lookup.h"
 #include "coap/monotonic.h"
-#include "coap/requests.h"
-#include "gatewayd/link_event.h"
-#include "systemd/journal.h"
 
 /* Frames waiting for core: some thousand requests. */
 #define EXCHANGE_QUEUE_BYTES (4 * 1024 * 1024)
@@ -44,30 +34,6 @@ const struct south_settings south_settings_default = {
         .max_bodies = 256,
 };
 
-struct south {
-        sd_event *event;
-        struct south_settings settings;
-        uint32_t generation;
-        uint64_t counters[SOUTH_COUNTERS], counters_told[SOUTH_COUNTERS];
-        uint64_t statistics_usec; /* when they were told last */
-        struct datagrams *datagrams;
-        struct dtls *dtls;
-        struct engines *engines;
-        struct requests *requests;
-        struct failures *failures;
-        struct lookup *lookup;
-        struct link *exchange;
-        struct link_watch *watch;
-        sd_event_source *udp, *timer;
-        uint64_t wake_usec;  /* when `timer` fires; UINT64_MAX: not armed */
-        uint64_t now_usec;   /* at the beginning of the turn */
-        struct buffer frame; /* bodies of frames are written here */
-        void (*ready)(void *userdata);
-        void *ready_userdata;
-        bool is_ready; /* core has told its credentials */
-        bool is_ending;
-};
-
 static void wake_at(struct south *south, uint64_t usec) {
         if (usec >= south->wake_usec)
                 return;
@@ -76,22 +42,16 @@ static void wake_at(struct south *south, uint64_t usec) {
         (void)sd_event_source_set_enabled(south->timer, SD_EVENT_ONESHOT);
 }
 
-static void end(struct south *south, int error) {
+void south_end(struct south *south, int error) {
         south->is_ending = true;
         (void)sd_event_exit(south->event, error);
 }
 
-/* A frame that may not be dropped and that the link does not take: without it core would believe in
- * sessions that are not there. South ends, and both begin anew. */
-static void send_surely(struct south *south, uint8_t type) {
+void south_send_surely(struct south *south, uint8_t type) {
         int r = link_send(south->exchange, type, buffer_bytes(&south->frame), LINK_NEVER_DROP);
 
         if (r < 0 && !south->is_ending)
-                end(south, r);
-}
-
-static session_handle handle_of(const struct south *south, const struct session *session) {
-        return (uint64_t)south->generation << 32 | session->number;
+                south_end(south, r);
 }
 
 static void tell_statistics(struct south *south) {
@@ -121,92 +81,12 @@ static void end_turn(struct south *south) {
                 link_watch_flush(south->watch);
 }
 
-/* ---- what DTLS asks and tells ---- */
-
-static int key_wanted(void *userdata, struct session *session, struct bytes identity, struct secret *ret) {
-        struct south *south = userdata;
-        char peer[PEER_TEXT_MAX];
-        struct message_psk question = {
-                .identity = identity,
-                .has_forward_secrecy = session->has_forward_secrecy,
-        };
-
-        peer_text(&session->peer, peer);
-        question.peer = bytes_of(peer);
-        return lookup_psk(south->lookup, &question, ret);
-}
-
-static int certificate_came(void *userdata, struct session *session, struct bytes chain,
-                            enum certificate_verdict *ret) {
-        struct south *south = userdata;
-        char peer[PEER_TEXT_MAX];
-        struct message_certificate question = { .chain = chain };
-
-        peer_text(&session->peer, peer);
-        question.peer = bytes_of(peer);
-        return lookup_certificate(south->lookup, &question, ret);
-}
-
-static void connected(void *userdata, struct session *session, const char *suite) {
-        struct south *south = userdata;
-        char peer[PEER_TEXT_MAX];
-        struct message_connected message = {
-                .session = handle_of(south, session),
-                .identity = buffer_bytes(&session->identity),
-                .chain = buffer_bytes(&session->chain),
-                .tls_unique = BYTES(session->tls_unique, session->tls_unique_size),
-                .suite = bytes_of(suite),
-                .has_forward_secrecy = session->has_forward_secrecy,
-                .begun_usec = session->begun_usec,
-                .finished_usec = south->now_usec,
-        };
-
-        if (RAND_bytes((unsigned char *)&session->next_message_id, sizeof session->next_message_id) != 1)
-                session->next_message_id = (uint16_t)session->number;
-        peer_text(&session->peer, peer);
-        message.peer = bytes_of(peer);
-        south->frame.size = 0;
-        message_write_connected(&message, &south->frame);
-        send_surely(south, FRAME_CONNECTED);
-        buffer_free(&session->identity);
-        buffer_free(&session->chain);
-}
-
-static void handshake_failed(void *userdata, struct session *session) {
-        struct south *south = userdata;
-
-        failures_add(south->failures, session->failure, buffer_bytes(&session->identity), &session->peer,
-                     south->now_usec);
-}
-
 static void failure_told(void *userdata, const struct message_handshake_failed *message) {
         struct south *south = userdata;
 
         south->frame.size = 0;
         message_write_handshake_failed(message, &south->frame);
         (void)link_send(south->exchange, FRAME_HANDSHAKE_FAILED, buffer_bytes(&south->frame), LINK_MAY_REFUSE);
-}
-
-static void plaintext(void *userdata, struct session *session, struct bytes data) {
-        struct south *south = userdata;
-
-        if (engines_deliver(south->engines, session, data) < 0)
-                south->counters[SOUTH_DATAGRAMS_DROPPED]++;
-}
-
-static void closed(void *userdata, struct session *session) {
-        struct south *south = userdata;
-        struct message_closed message = { handle_of(south, session), session->reason };
-
-        requests_forget(south->requests, session);
-        engines_forget(south->engines, session);
-        south->frame.size = 0;
-        message_write_closed(&message, &south->frame);
-        send_surely(south, FRAME_CLOSED);
-}
-
-static void exhausted(void *userdata) {
-        end(userdata, -EOVERFLOW);
 }
 
 /* ---- what libcoap asks and tells ---- */
@@ -264,26 +144,6 @@ static void evict(struct south *south, session_handle handle) {
                 dtls_end(session, CLOSE_EVICTED);
 }
 
-/* What cannot be used changes nothing: devices with a PSK are not to lose their gateway over it. */
-static int take_credentials(struct south *south, struct bytes body) {
-        struct message_server_credentials credentials;
-        int r = message_read_server_credentials(body, &credentials);
-
-        if (r < 0)
-                return r;
-        if (dtls_use_credentials(south->dtls, credentials.key, credentials.chain) < 0)
-                journal_line(3, "south: the server's key and certificates cannot be used; what there was stays");
-        /* The frame is the link's until its next one: the key is not to stay in it. */
-        OPENSSL_cleanse((uint8_t *)body.data, body.size);
-        if (south->is_ready)
-                return 0;
-        south->is_ready = true;
-        r = sd_event_source_set_enabled(south->udp, SD_EVENT_ON);
-        if (r >= 0 && south->ready)
-                south->ready(south->ready_userdata);
-        return r;
-}
-
 static int frame_from_core(void *userdata, struct frame *frame) {
         struct south *south = userdata;
         struct message_reply reply;
@@ -309,7 +169,7 @@ static int frame_from_core(void *userdata, struct frame *frame) {
                 evict(south, eviction.session);
                 return 0;
         case FRAME_SERVER_CREDENTIALS:
-                return take_credentials(south, frame->body);
+                return south_take_credentials(south, frame->body);
         default:
                 return -EBADMSG;
         }
@@ -325,7 +185,7 @@ static void core_gone(void *userdata, int error) {
 
         south->is_ending = true;
         south_stop(south);
-        end(south, error == -EPIPE ? 0 : error); /* its end is the supervisor's to tell of */
+        south_end(south, error == -EPIPE ? 0 : error); /* its end is the supervisor's to tell of */
 }
 
 /* ---- the loop ---- */
@@ -371,22 +231,6 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static int make_dtls(struct south *south, struct problem *problem) {
-        const struct dtls_handlers handlers = {
-                .key = key_wanted,
-                .certificate = certificate_came,
-                .connected = connected,
-                .failed = handshake_failed,
-                .plaintext = plaintext,
-                .closed = closed,
-                .exhausted = exhausted,
-                .userdata = south,
-        };
-
-        return dtls_new(&south->settings, &handlers, south->datagrams, south->counters, south->now_usec, &south->dtls,
-                        problem);
-}
-
 static int make_engines(struct south *south, struct problem *problem) {
         const struct engine_handlers handlers = {
                 .request = request,
@@ -427,7 +271,7 @@ static int attach(struct south *south) {
 
         r = sd_event_add_io(south->event, &south->udp, datagrams_fd(south->datagrams), EPOLLIN, on_udp, south);
         if (r >= 0)
-                r = sd_event_source_set_enabled(south->udp, SD_EVENT_OFF); /* until take_credentials() */
+                r = sd_event_source_set_enabled(south->udp, SD_EVENT_OFF); /* until core tells its credentials */
         if (r >= 0)
                 r = sd_event_add_time(south->event, &south->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, south);
         if (r >= 0)
@@ -470,7 +314,7 @@ int south_new(sd_event *event, int udp, int lookup, int exchange, uint32_t gener
         if (r < 0)
                 r = problem_set(problem, CODE_INTERNAL, -r, "south", "descriptors: %s", strerror(-r));
         else
-                r = make_dtls(south, problem);
+                r = south_dtls_new(south, problem);
         if (r >= 0)
                 r = make_engines(south, problem);
         if (r >= 0) {

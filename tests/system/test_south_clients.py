@@ -11,8 +11,9 @@ import tempfile
 import time
 import unittest
 
+from certificates import Certificate
 from gateway import BUILD, SLOW
-from south_bed import KEY, Closed, Device, South
+from south_bed import CERTIFICATE_SUITES, KEY, Closed, Device, South
 
 CLIENTS = ("coap-client-openssl", "coap-client-gnutls")
 SUITES = ("ECDHE-PSK-CHACHA20-POLY1305", "PSK-AES128-GCM-SHA256", "PSK-AES128-CCM", "PSK-AES128-CCM8")
@@ -96,7 +97,8 @@ class Walls(unittest.TestCase):
     def test_after_its_start_south_opens_no_file_makes_no_socket_and_starts_nobody(self):
         if "sanitize" in BUILD or "coverage" in BUILD:
             self.skipTest("such a build opens files of its own")
-        with South("half_open_sec=1", "idle_sec=3") as south, tempfile.NamedTemporaryFile() as trace:
+        leaf, dev = Certificate("gatewayd"), Certificate("dev")
+        with South("half_open_sec=1", "idle_sec=3", credentials=(leaf.pkcs8, [leaf.der])) as south, tempfile.NamedTemporaryFile() as trace:
             strace = subprocess.Popen(["strace", "-f", "-p", str(south.pid), "-o", trace.name], stderr=subprocess.PIPE, text=True)
             self.assertIn("attached", strace.stderr.readline())
             since = south.mark()
@@ -111,7 +113,10 @@ class Walls(unittest.TestCase):
                     south.command("notify %d me x" % south.session_of(device))
                     device.receive()
                     device.raw(os.urandom(100))
-            for wrong in (Device(south, identity=b"nobody"), Device(south, suites="PSK-AES256-CBC-SHA:@SECLEVEL=0")):
+            with Device(south, suites=CERTIFICATE_SUITES, certificate=dev.files()).connect() as device:
+                device.get("time")
+            south.credentials(dev.pkcs8, [dev.der])
+            for wrong in (Device(south, identity=b"nobody"), Device(south, suites=CERTIFICATE_SUITES), Device(south, suites="PSK-AES256-CBC-SHA:@SECLEVEL=0")):
                 self.assertRaises(Closed, wrong.connect)
                 wrong.close()
             late = Device(south, key=b"wrong")
