@@ -36,7 +36,7 @@ struct world {
         int64_t off_until;   /* it is off until then */
         int64_t wall_offset; /* what its calendar clock is wrong by */
         bool is_synchronized;
-        unsigned boots, crashes, jumps;
+        unsigned boots, crashes, jumps, ticks;
         int64_t clock_recorded;
         int64_t on_sec; /* how long the gateway has been on */
         bool is_calm;   /* no faults any more */
