@@ -94,8 +94,8 @@ struct message_psk_answer {
 #define TLS_UNIQUE_MAX   64
 
 struct message_certificate {
-        uint32_t question;   /* echoed in the answer */
-        struct bytes chain;  /* what the client sent: DER certificates, concatenated, the leaf first */
+        uint32_t question;  /* echoed in the answer */
+        struct bytes chain; /* what the client sent: DER certificates, concatenated, the leaf first */
         struct bytes peer;
 };
 
@@ -271,8 +271,8 @@ enum enrol_outcome {
 struct message_enrolled {
         uint64_t number; /* 0: about the EST server itself, see north.h */
         enum enrol_outcome outcome;
-        uint16_t http_status; /* 0: no way to the server; 502 and 504 as a proxy would say them */
-        uint64_t retry_sec;   /* 0: not said */
+        uint16_t http_status;      /* 0: no way to the server; 502 and 504 as a proxy would say them */
+        uint64_t retry_sec;        /* 0: not said */
         struct bytes certificates; /* certs-only CMS, DER, with ENROL_ISSUED */
         struct bytes reason;       /* text */
 };

@@ -25,7 +25,7 @@ static void on_stop(void *userdata) {
 static int set_up(struct north_role *role, struct problem *problem) {
         const struct config *config = role->process.config;
         const struct sandbox_paths paths = { .upstream_port = north_port(&config->north),
-                                              .est_port = north_est_port(&config->north) };
+                                             .est_port = north_est_port(&config->north) };
         struct role_process *process = &role->process;
         int link = process->descriptors[0];
         int r;

@@ -37,8 +37,8 @@ struct turn {
         struct store *store;
         const struct config *config;
         const struct custodian *custodian; /* holds the receipt key; NULL where no evidence is taken */
-        struct issuer *issuer; /* the CA's open keys; NULL where nothing is issued */
-        bool is_upstream_away; /* the owner's EST server is known to be out of reach now */
+        struct issuer *issuer;             /* the CA's open keys; NULL where nothing is issued */
+        bool is_upstream_away;             /* the owner's EST server is known to be out of reach now */
         struct moment now;
         const char *actor; /* who acts: "device", "schedule", "upstream", "uid 0"; for the audit table */
         struct effect *effects;
