@@ -32,7 +32,7 @@ struct certificate {
         uint32_t issuer; /* generation of the issuing CA, or one of the two above */
         uint8_t serial[CERTIFICATE_SERIAL_MAX];
         size_t serial_size;
-        unix_sec not_before, not_after; /* INT64_MAX: 99991231235959Z (RFC 5280 §4.1.2.5) */
+        unix_sec not_before, not_after;               /* INT64_MAX: 99991231235959Z (RFC 5280 §4.1.2.5) */
         uint8_t public_key[CERTIFICATE_DIGEST_BYTES]; /* SHA-256 of the SubjectPublicKeyInfo */
         uint8_t ski[CERTIFICATE_SKI_BYTES];
         uint8_t csr[CERTIFICATE_DIGEST_BYTES]; /* SHA-256 of the CSR it answered; zeros: none */
