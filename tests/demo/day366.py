@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Day 366: the main job end to end. Fifty devices on monthly rotation and weekly attestation; the uplink is
-cut; a year passes, a day at a time; core is killed in the middle of rotations, the clock is lost, a stolen
-key comes knocking; on day 366 the uplink returns. Every count at the end was taken from two books that know
-nothing of each other. Exit status 0: all of them agree."""
+"""Day 366: the main job end to end. Fifty devices, half with PSKs and half with certificates, on monthly rotation
+and weekly attestation; the uplink is cut; a year passes, a day at a time; core is killed in the middle of
+rotations, the clock is lost, a stolen key comes knocking, the site's CA hands over to its successor, a device
+is revoked; on day 366 the uplink returns. Every count at the end was taken from two books that know nothing
+of each other. Exit status 0: all of them agree."""
 
 import argparse
 import os
@@ -20,8 +21,16 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "system"), str(HERE.parent / "sim")
 
 DAY = 86400
 INTERVAL_DAYS, JITTER = 30, 0.1
+# The successor of a CA that lives for 400 days is made after 200, and signs 30 days later. What the old one has
+# signed until then lives for 60 days, and may be renewed for 30 more.
+CA = 'ca = { validity = "400d"; successor_at = 0.5; announce = "30d"; };'
+ANNOUNCED, SWITCHED, ENDED = 200, 230, 325
 PROFILES = """
     { name = "sensor"; rotate_every = "30d"; jitter = 0.1; grace = "1d"; max_age = "180d";
+      attestation = "eat"; attest_every = "7d"; max_session = "30d";
+      references = ( { swname = "sensor-firmware"; swversion = "1.0.0"; } ); },
+    { name = "sensor-x509"; credential = "certificate"; idevid_anchors = "%s";
+      validity = "60d"; renew_at = 0.5; jitter = 0.1; grace = "1d"; max_age = "90d";
       attestation = "eat"; attest_every = "7d"; max_session = "30d";
       references = ( { swname = "sensor-firmware"; swversion = "1.0.0"; } ); }
 """
@@ -35,11 +44,21 @@ parser.add_argument("--days", type=int, default=365, help="how long the uplink i
 arguments = parser.parse_args()
 os.environ["GATEWAYD_BUILD"] = os.path.abspath(arguments.build)
 
+from cryptography import x509  # noqa: E402
+from cryptography.hazmat.primitives import hashes  # noqa: E402
+
 from expected import closest_to_midnight, rotation_days  # noqa: E402
 from gateway import BUILD, Gateway, wait_for  # noqa: E402
 from simulator import Simulator  # noqa: E402
 from upstream import Upstream  # noqa: E402
 from view import GREEN, RED, YELLOW, View  # noqa: E402
+
+
+CA_EVENTS = {
+    "ca-successor-announced": "the site's CA has made its successor; devices are told of it before it signs",
+    "ca-switched": "the successor signs from now on",
+    "ca-generation-ended": "the last certificate of the first CA has gone, and so has its key",
+}
 
 
 class Story:
@@ -53,25 +72,34 @@ class Story:
         self.day = 0
         self.said, self.seen = {}, 0  # events by name, and how many lines of the daemon were counted
         self.ids = ["sim-%04d" % (i + 1) for i in range(devices)]
+        self.certified = self.ids[1::2]  # the others hold PSKs
+        self.robbed, self.revoked = self.ids[6 % devices // 2 * 2], self.certified[5 % len(self.certified)]
+        self.revocation_day = days * 5 // 6
+        self.expected = {}  # device → how often it rotates
         self.plan = {}  # day → how many devices rotate on it
         for device in self.ids:
-            for day in rotation_days(device, INTERVAL_DAYS, JITTER, days):
+            rotates = rotation_days(device, INTERVAL_DAYS, JITTER, self.revocation_day if device == self.revoked else days)
+            self.expected[device] = len(rotates)
+            for day in rotates:
                 self.plan[day] = self.plan.get(day, 0) + 1
 
     # ---- the parts ----
     def set_up(self):
-        registry, pki = self.folder / "registry.json", self.folder / "pki"
+        registry, pki, manufacturer = (self.folder / n for n in ("registry.json", "pki", "manufacturer.pem"))
         registry.write_text("{}")
         self.upstream = Upstream(self.folder, "--attestation-keys", str(registry))
         self.upstream.start()  # chooses its port, which the gateway's configuration names
-        self.gateway = Gateway(PROFILES, testclock=True, north=NORTH % (self.upstream.url, pki, pki, pki))
+        self.gateway = Gateway(PROFILES % manufacturer, top=CA, testclock=True, north=NORTH % (self.upstream.url, pki, pki, pki))
         self.sim = Simulator(os.path.join(BUILD, "gateway-sim"), gateway="127.0.0.1:%d" % self.gateway.port,
                              devices=self.count, seed=366, import_out=str(registry), ack_timeout=300,
-                             backoff="50:1000", handshake_timeout=1500, test_clock=self.gateway.clock_path)
+                             backoff="50:1000", handshake_timeout=1500, test_clock=self.gateway.clock_path,
+                             certificates=50, manufacturer=manufacturer)
         self.sim.write_registry()
         self.upstream.stop()
         self.upstream.start()  # now it knows the devices' attestation keys
         self.gateway.start()
+        self.gateway.ctl("ca", "init")
+        self.gateway.wait_event("server-certificate")
         self.gateway.ctl("device", "import", str(registry))
         self.sim.start()
 
@@ -96,12 +124,18 @@ class Story:
         for line in lines:
             name = line.split(" ", 1)[0]
             self.said[name] = self.said.get(name, 0) + 1
+            if name == "credential-activated" and " profile=sensor-x509 " in line:
+                self.said["certificate"] = self.said.get("certificate", 0) + 1
+            if name in CA_EVENTS:
+                self.tell(CA_EVENTS[name])
 
     def facts(self):
         self.count_events()
-        activated = self.said.get("credential-activated", 0)
+        certificates = self.said.get("certificate", 0)
+        keys = self.said.get("credential-activated", 0) - certificates
         accepted = self.said.get("evidence-accepted", 0)
-        return [("devices", self.count), ("rotations", max(activated - self.count, 0)),
+        return [("devices", self.count), ("keys rotated", max(keys - self.count + len(self.certified), 0)),
+                ("certificates renewed", max(certificates - len(self.certified), 0)),
                 ("evidence receipted", accepted), ("waiting for the uplink", 0 if self.is_up else accepted - self.delivered),
                 ("core killed and back", self.core_kills)]
 
@@ -156,6 +190,22 @@ class Story:
         self.sim.ask("wall", 0)
         self.tell("the time is known again")
 
+    def revoke(self):
+        """Its session ends at once, and its certificate opens no other."""
+        def book():
+            return next(d for d in self.sim.books()["fleet"] if d["id"] == self.revoked)
+
+        before = book()
+        self.sim.ask("steal", self.revoked)
+        began = time.monotonic()
+        self.gateway.ctl("device", "revoke", self.revoked)
+        wait_for(lambda: book()["sessions_lost"] > before["sessions_lost"], "the revoked device's session to end")
+        self.revoked_within = time.monotonic() - began
+        self.revoked_knock = self.sim.ask("knock", self.revoked)
+        self.sim.ask("off", self.revoked)
+        self.tell("%s is revoked: its session ended within %d ms, its certificate is %s" % (
+            self.revoked, 1000 * self.revoked_within + 1, self.revoked_knock["handshake"]), YELLOW)
+
     def pass_the_year(self):
         busy = [d for d in sorted(self.plan) if self.plan[d] >= 2]
         kills = {min(busy, key=lambda d: abs(d - self.days * share)) for share in (0.15, 0.4, 0.65, 0.9)} if busy else set()
@@ -174,10 +224,12 @@ class Story:
             if self.day == found:
                 self.find_the_clock()
             if self.day == theft:
-                self.stolen = self.sim.ask("steal", self.ids[7 % self.count])["identity"]
-                self.tell("a thief copies the key of %s (%s…)" % (self.ids[7 % self.count], self.stolen[:4]), RED)
+                self.stolen = self.sim.ask("steal", self.robbed)["identity"]
+                self.tell("a thief copies the key of %s (%s…)" % (self.robbed, self.stolen[:4]), RED)
+            if self.day == self.revocation_day:
+                self.revoke()
             if self.day == knock:
-                self.knock = self.sim.ask("knock", self.ids[7 % self.count])
+                self.knock = self.sim.ask("knock", self.robbed)
                 self.tell("the stolen key comes knocking: handshake %s" % self.knock["handshake"],
                           GREEN if self.is_thief_refused() else RED)
             self.show()
@@ -187,26 +239,58 @@ class Story:
         return self.knock["handshake"] != "completed" or self.knock.get("cred") not in (None, "2.04")
 
     # ---- the end ----
+    def rotations(self, books, rows, devices):
+        """(by the devices' books, by the gateway's audit, computed)."""
+        devices = set(devices)
+        return (sum(d["rotations"] for d in books["fleet"] if d["id"] in devices),
+                sum(r["event"] == "credential-activated" and r["device"] in devices for r in rows) - len(devices),
+                sum(self.expected[d] for d in devices))
+
+    def authority(self, books):
+        """What became of the CA: (text, good). The certificate and the CRL of the generation in force are read by
+        others than gatewayd."""
+        generations = {g["generation"]: g for g in self.gateway.ctl("ca", "show", "--json")[1]["generations"]}
+        active = [n for n, g in generations.items() if g["state"] == "active"]
+        fetched = sum(d["anchors_fetched"] for d in books["fleet"])
+        crl = x509.load_der_x509_crl(pathlib.Path(self.gateway.folder, "crl", "%d.crl" % active[0]).read_bytes())
+        pem = self.gateway.ctl("ca", "show", "--pem")[1].encode()
+        signers = [x509.load_pem_x509_certificate(b"-----BEGIN" + p) for p in pem.split(b"-----BEGIN")[1:]]
+        signer = next(c for c in signers if c.fingerprint(hashes.SHA256()).hex() == generations[active[0]]["sha256"])
+        withdrawn = [e for e in crl for x in e.extensions if x.value == x509.CRLReason(x509.ReasonFlags.privilege_withdrawn)]
+        good = (active == [2 if self.days > SWITCHED else 1] and (1 in generations) == (self.days <= ENDED) and
+                fetched == len(self.certified) * (2 if self.days > ANNOUNCED else 1) and
+                crl.is_signature_valid(signer.public_key()) and len(withdrawn) >= 1)
+        return "generation %d signs%s; %d devices had learnt of it before; its CRL %d names %d, the revoked too" % (
+            active[0], "" if 1 in generations else ", the first is over", fetched - len(self.certified),
+            crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number, len(list(crl))), good
+
     def verdict(self):
         self.sim.settle(60)
         wait_for(lambda: self.status()["backlog"]["records"] == 0, "the last evidence to arrive upstream")
         books, upstream = self.sim.books(), self.upstream.books()
         total, status = books["total"], self.status()
         rows = [row for d in self.ids for row in self.gateway.ctl("audit", "--device", d, "-n", "1000", "--json")[1]]
-        activated = sum(r["event"] == "credential-activated" for r in rows)
-        human = [r for r in rows if r["actor"].startswith("uid") and r["event"] != "device-registered"]
+        human = {r["device"] for r in rows if r["actor"].startswith("uid") and r["event"] != "device-registered"}
+        keys = self.rotations(books, rows, set(self.ids) - set(self.certified))
+        certificates = self.rotations(books, rows, self.certified)
+        authority, authority_good = self.authority(books)
+        locked_out = [d["id"] for d in books["fleet"] if d["locked_out"] and d["id"] != self.revoked]
+        three = "%d by the devices' books, %d by the gateway's audit, %d computed from the intervals"
         chain = subprocess.run([self.gateway.gatewayctl, "--control", self.gateway.control, "audit", "--verify"],
                                capture_output=True).returncode
-        expected = sum(self.plan.values())
         own = {d["id"]: d["evidence_accepted"] for d in books["fleet"]}
         theirs = {d: b["records"] for d, b in upstream["devices"].items()}
         operational = status["devices"]["operational"]
         clock_off = abs(status["clock"]["time"] - int(time.time() + self.sim.ask("advance", 0)["offset"]))
         return self.view.verdict([
-            ("devices", "%d operational of %d" % (operational, self.count), operational == self.count),
-            ("rotations", "%d by the devices' books, %d by the gateway's audit, %d computed from the intervals" % (
-                total["rotations"], activated - self.count, expected),
-             total["rotations"] == expected == activated - self.count),
+            ("devices", "%d operational of %d, one revoked" % (operational, self.count),
+             operational == self.count - 1 and status["devices"]["revoked"] == 1),
+            ("keys rotated", three % keys, keys[0] == keys[1] == keys[2]),
+            ("certificates renewed", three % certificates, certificates[0] == certificates[1] == certificates[2]),
+            ("the site's CA", authority, authority_good),
+            ("revocation", "the session ended within %d ms, the certificate is %s" % (
+                1000 * self.revoked_within + 1, self.revoked_knock["handshake"]),
+             self.revoked_within < 1 and self.revoked_knock["handshake"] == "refused"),
             ("evidence", "%d sent and receipted, %d received upstream, %d verified there" % (
                 total["evidence_accepted"], upstream["records"], upstream["evidence_verified"]),
              own == theirs and upstream["evidence_verified"] == upstream["records"] == total["evidence_accepted"]),
@@ -218,8 +302,9 @@ class Story:
             ("clock lost", "once, to 1970; the gateway's time is %d s off at the end" % clock_off, clock_off < 300),
             ("thief", "refused" if self.is_thief_refused() else "got in: %s" % self.knock,
              self.is_thief_refused()),
-            ("lock-outs", str(total["lock_outs"] + books["locked_out"]), total["lock_outs"] + books["locked_out"] == 0),
-            ("human actions", str(len(human)), not human),
+            ("lock-outs", str(len(locked_out)), not locked_out),
+            ("human actions", "1, the revocation" if human == {self.revoked} else "at %s" % ", ".join(sorted(human)),
+             human == {self.revoked}),
         ])
 
     def run(self):
@@ -232,7 +317,9 @@ class Story:
         self.sim.settle(60)
         wait_for(lambda: self.status()["backlog"]["records"] == 0, "the first evidence to arrive upstream")
         self.delivered = self.upstream.books()["records"]
-        self.view.step("%d devices came with their factory keys, got their own, proved them and attested" % self.count)
+        self.view.step("%d devices came with what the factory gave them, %d a key and %d a certificate; each got its own "
+                       "from this gateway, proved it and attested" % (
+                           self.count, self.count - len(self.certified), len(self.certified)))
         self.upstream.stop()
         self.is_up = False
         self.tell("the uplink is cut", YELLOW)
