@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What arrives on the UDP port: two devices shake hands and talk while the input loses, repeats, holds
- * back, changes and invents datagrams. South must survive, and an established session may end only by
- * a word of its own device.
+/* What arrives on the UDP port: two devices, one with a key and one with a certificate, shake hands and talk
+ * while the input loses, repeats, holds back, changes and invents datagrams. South must survive, and an
+ * established session may end only by a word of its own device.
  *
  * The input is a row of steps of one byte and what that needs. */
 
@@ -34,7 +34,7 @@ struct world {
         uint64_t counters[SOUTH_COUNTERS];
         struct datagrams *datagrams;
         struct dtls *dtls;
-        SSL_CTX *context;
+        SSL_CTX *contexts[CLIENTS]; /* of the one with a key, of the one with a certificate */
         struct client clients[CLIENTS];
         struct sockaddr_in server;
         uint64_t now;
@@ -69,15 +69,16 @@ static int give_key(void *userdata, struct session *session, struct bytes identi
 static int give_verdict(void *userdata, struct session *session, struct bytes chain, enum certificate_verdict *ret) {
         (void)userdata;
         (void)session;
-        (void)chain;
-        *ret = CERTIFICATE_REFUSED;
+        assert(chain.size > 0 && chain.size <= CERTIFICATES_MAX);
+        *ret = chain.data[chain.size - 1] % 7 == 6 ? CERTIFICATE_REFUSED : CERTIFICATE_ACCEPTED;
         return 0;
 }
 
 static void connected(void *userdata, struct session *session, const char *suite) {
         (void)userdata;
-        assert(session->is_identity_known && suite);
-        assert(bytes_equal(buffer_bytes(&session->identity), TEXT("dev")));
+        assert(suite && session->is_identity_known == (session->chain.size == 0));
+        if (session->is_identity_known)
+                assert(bytes_equal(buffer_bytes(&session->identity), TEXT("dev")));
 }
 
 static void failed(void *userdata, struct session *session) {
@@ -129,6 +130,45 @@ static int loopback_socket(struct peer *bound) {
         return fd;
 }
 
+static X509 *certificate_of(EVP_PKEY *key) {
+        X509 *certificate = X509_new();
+
+        X509_set_version(certificate, X509_VERSION_3);
+        ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+        X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+        X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+        X509_set_pubkey(certificate, key);
+        if (!X509_sign(certificate, key, EVP_sha256()))
+                abort();
+        return certificate;
+}
+
+static void use_certificates(struct world *world, SSL_CTX *client) {
+        EVP_PKEY *key = EVP_EC_gen("P-256");
+        X509 *certificate = certificate_of(key);
+        PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key);
+        uint8_t *key_der = NULL, *der = NULL;
+        int key_size = i2d_PKCS8_PRIV_KEY_INFO(info, &key_der), size = i2d_X509(certificate, &der);
+
+        if (dtls_use_credentials(world->dtls, BYTES(key_der, (size_t)key_size), BYTES(der, (size_t)size)) < 0 ||
+            SSL_CTX_use_cert_and_key(client, certificate, key, NULL, 1) != 1)
+                abort();
+        OPENSSL_free(key_der);
+        OPENSSL_free(der);
+        PKCS8_PRIV_KEY_INFO_free(info);
+        X509_free(certificate);
+        EVP_PKEY_free(key);
+}
+
+static SSL_CTX *client_context(const char *suites) {
+        SSL_CTX *context = SSL_CTX_new(DTLS_client_method());
+
+        SSL_CTX_set_cipher_list(context, suites);
+        SSL_CTX_set_psk_client_callback(context, client_key);
+        SSL_CTX_set_options(context, SSL_OP_NO_QUERY_MTU);
+        return context;
+}
+
 static struct world *world_new(void) {
         struct world *world = xcalloc(1, sizeof *world);
         const struct dtls_handlers handlers = {
@@ -146,10 +186,9 @@ static struct world *world_new(void) {
             dtls_new(&world->settings, &handlers, world->datagrams, world->counters, world->now, &world->dtls,
                      &problem) < 0)
                 abort();
-        world->context = SSL_CTX_new(DTLS_client_method());
-        SSL_CTX_set_cipher_list(world->context, "PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:@SECLEVEL=0");
-        SSL_CTX_set_psk_client_callback(world->context, client_key);
-        SSL_CTX_set_options(world->context, SSL_OP_NO_QUERY_MTU);
+        world->contexts[0] = client_context("PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:@SECLEVEL=0");
+        world->contexts[1] = client_context("PSK-AES128-CCM8:ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0");
+        use_certificates(world, world->contexts[1]);
         for (unsigned i = 0; i < CLIENTS; i++)
                 world->clients[i].fd = loopback_socket(&world->clients[i].peer);
         return world;
@@ -157,7 +196,7 @@ static struct world *world_new(void) {
 
 static void client_begin(struct world *world, struct client *client) {
         SSL_free(client->ssl);
-        client->ssl = SSL_new(world->context);
+        client->ssl = SSL_new(world->contexts[client - world->clients]);
         client->in = BIO_new(BIO_s_mem());
         client->out = BIO_new(BIO_s_mem());
         BIO_set_mem_eof_return(client->in, -1);
