@@ -295,6 +295,18 @@ static int look_at(struct turn *turn, int (*look)(struct turn *turn, struct due_
         return r == -EAGAIN ? 0 : r;
 }
 
+/* A key that is away comes back by itself, also while nobody wants a signature. */
+static void try_again(struct turn *turn, struct issuer_slot *slot, struct due_time *next) {
+        struct problem ignored = { 0 }; /* that it is still away was told */
+        struct authority authority;
+        struct x509_signer signer;
+
+        if (slot->is_away && authority_get(turn->store, slot->generation, &authority) >= 0)
+                (void)authority_signer(turn, &authority, &signer, &ignored);
+        if (slot->is_away && slot->retry_powered_sec < next->powered_sec)
+                next->powered_sec = slot->retry_powered_sec;
+}
+
 int authority_tick(struct turn *turn) {
         static int (*const looks[])(struct turn *, struct due_time *) = { look_generations, look_request, look_server,
                                                                           look_crls };
@@ -317,6 +329,8 @@ int authority_tick(struct turn *turn) {
                 if (due.powered_sec < next.powered_sec)
                         next.powered_sec = due.powered_sec;
         }
+        for (size_t i = 0; i < ELEMENTS(issuer->slots); i++)
+                try_again(turn, &issuer->slots[i], &next);
         r = authority_keys_tell(turn);
         if (turn->now.powered_sec + LOOK_AGAIN_SEC < next.powered_sec)
                 next.powered_sec = turn->now.powered_sec + LOOK_AGAIN_SEC;

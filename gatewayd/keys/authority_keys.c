@@ -99,6 +99,19 @@ static EVP_PKEY *key_make(const struct ca_config *config) {
         return x509_key_new(X509_KEY_P256);
 }
 
+/* A generation without a key of its own would replace nothing. */
+static int check_unused(struct turn *turn, const char *key_uri, struct problem *problem) {
+        struct authority list[AUTHORITIES_MAX];
+        ssize_t n = authority_list(turn->store, list, AUTHORITIES_MAX);
+
+        for (ssize_t i = 0; i < n; i++)
+                if (strcmp(list[i].key_uri, key_uri) == 0)
+                        return problem_set(problem, CODE_CONFLICT, EEXIST, "CA key",
+                                           "generation %u has this key; the next one needs a key of its own",
+                                           list[i].generation);
+        return n < 0 ? (int)n : 0;
+}
+
 int authority_key_new(struct turn *turn, uint32_t generation, const char *key_uri, char *ret_uri, EVP_PKEY **ret,
                       struct problem *problem) {
         _cleanup_(pkey_freep) EVP_PKEY *key = NULL;
@@ -113,7 +126,9 @@ int authority_key_new(struct turn *turn, uint32_t generation, const char *key_ur
                 if (strlen(key_uri) >= KEY_URI_MAX)
                         return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "CA key",
                                            "a key's URI has at most %d characters", KEY_URI_MAX - 1);
-                r = key_uri_open(key_uri, &key, problem);
+                r = check_unused(turn, key_uri, problem);
+                if (r >= 0)
+                        r = key_uri_open(key_uri, &key, problem);
                 if (r >= 0)
                         r = key_probe(key, NULL, problem);
                 if (r < 0)

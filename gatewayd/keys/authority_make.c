@@ -164,6 +164,12 @@ static int make_root(struct turn *turn, const struct authority *old, const struc
                 r = put_cross(turn, old, old_signer, authority.generation, root, &validity, problem);
         if (r >= 0)
                 r = authority_announce_put(turn, authority.generation, announce_sec);
+        /* A TPM's provider closes a handle for everybody: before the key, which the certificate has too, is opened
+         * once more to sign. */
+        X509_free(root);
+        EVP_PKEY_free(key);
+        root = NULL;
+        key = NULL;
         return r < 0 ? r : authority_admit(turn, &authority);
 }
 
