@@ -130,6 +130,7 @@ int csr_check_names(const struct csr *csr, const char *device, X509 *before, str
                 return r < 0 ? r : check_names(names, device, NULL, problem);
         }
         known = X509_get_ext_d2i(before, NID_subject_alt_name, NULL, NULL);
+        ERR_clear_error();
         return check_renewal(subject, names, before, known, problem);
 }
 
@@ -148,5 +149,6 @@ int csr_check_first_names(const struct csr *csr, const char *device, X509 *idevi
                         return r;
         }
         known = X509_get_ext_d2i(idevid, NID_subject_alt_name, NULL, NULL);
+        ERR_clear_error();
         return check_names(names, device, known, problem);
 }

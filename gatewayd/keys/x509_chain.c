@@ -23,6 +23,7 @@ static void trustedp(STACK_OF(X509) * *stack) {
 }
 
 static int refuse(struct problem *problem, const char *what) {
+        ERR_clear_error();
         return problem_set(problem, CODE_FORBIDDEN, EKEYREJECTED, "certificate refused", "%s", what);
 }
 
@@ -145,6 +146,7 @@ int x509_chain_verify(STACK_OF(X509) * chain, STACK_OF(X509) * anchors, STACK_OF
                 x509_stackp(&search.path);
                 return r;
         }
+        ERR_clear_error(); /* reading extensions leaves complaints, even where nothing is refused for them */
         if (ret_anchor)
                 *ret_anchor = search.anchor;
         if (ret_path)

@@ -45,6 +45,7 @@ static int choose_names(const struct csr *csr, const char *device, X509 *before,
                 oom();
         if (before)
                 known = X509_get_ext_d2i(before, NID_subject_alt_name, NULL, NULL);
+        ERR_clear_error();
         for (int i = 0; i < sk_GENERAL_NAME_num(wanted ? wanted : known); i++) {
                 const GENERAL_NAME *name = sk_GENERAL_NAME_value(wanted ? wanted : known, i);
                 GENERAL_NAME *copy;

@@ -169,6 +169,7 @@ int x509_describe(X509 *certificate, struct certificate *ret) {
                 r = describe_key(certificate, ret);
         if (r >= 0 && X509_digest(certificate, EVP_sha256(), digest, NULL) != 1)
                 r = -EIO;
+        ERR_clear_error(); /* an SKI that cannot be read is one that is not there */
         if (r < 0)
                 return r;
         bytes_to_hex(BYTES(digest, sizeof digest), ret->fingerprint);
