@@ -398,7 +398,8 @@ class Links(Bed):
             return [] if chance.random() < 0.2 else [datagram]
         waiting = {}
         for _ in range(40):
-            device = self.device(south, on_send=lossy, on_receive=lossy, patience_usec=1000000)
+            # OpenSSL's client gives up after 12 times its patience: enough for south's slowest flights.
+            device = self.device(south, on_send=lossy, on_receive=lossy, patience_usec=4000000)
             device.step()
             waiting[device.socket] = device
         deadline = time.monotonic() + 90 * SLOW
