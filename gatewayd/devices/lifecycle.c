@@ -185,8 +185,11 @@ static const char *way_closed(const struct lifecycle_view *view, enum resource r
 /* What the terms of a new credential open in this session. exchange.c asks for every request; the handlers
  * see to it that it is this session's evidence. */
 static unsigned granted(const struct lifecycle_view *view, enum cred_terms terms) {
-        if (terms == CRED_CLOSED || (terms == CRED_ATTESTED && view->credential->session == 0))
+        if (terms == CRED_CLOSED)
                 return 0;
+        /* A device that has lost all it knew needs the anchors first: by them it sees to whom it gives evidence. */
+        if (terms == CRED_ATTESTED && view->credential->session == 0)
+                return grant_ways(view) & MAY(RESOURCE_EST_CRTS);
         return grant_ways(view);
 }
 
