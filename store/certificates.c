@@ -16,7 +16,8 @@
         "revoked_at_wall, revoked_at_powered, revoked_at_quality"
 #define VALUES "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, ?11,?12,?13"
 
-_Static_assert(GENERATION_FOREIGN == 4294967295U && REVOKED_NOT == -1 && REVOKED_CESSATION == 5 &&
+_Static_assert(GENERATION_FOREIGN == 4294967295U && REVOKED_NOT == -1 && REVOKED_KEY_COMPROMISE == 1 &&
+                       REVOKED_CESSATION == 5 &&
                        REVOKED_PRIVILEGE_WITHDRAWN == 9 && CREDENTIAL_LDEVID == 3 && STANDING_REVOKED == 4,
                "as the schema's statements say");
 
@@ -163,6 +164,14 @@ int certificate_key_owner(struct store *store, const uint8_t public_key[CERTIFIC
                                " LIMIT 1",
                                public_key, device, ret_device);
         return r;
+}
+
+int certificate_key_is_compromised(struct store *store, const uint8_t public_key[CERTIFICATE_DIGEST_BYTES]) {
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT 1 FROM certificate WHERE public_key = ? AND revoked = 1 LIMIT 1");
+
+        query_put_blob(&q, BYTES(public_key, CERTIFICATE_DIGEST_BYTES));
+        return query_step(&q);
 }
 
 /* ---- revocation ---- */

@@ -59,6 +59,8 @@ int certificate_revoke_device(struct store *store, const char *device, enum revo
  * Certificates that were revoked count too: a key is never shared. */
 int certificate_key_owner(struct store *store, const uint8_t public_key[CERTIFICATE_DIGEST_BYTES], const char *device,
                           char *ret_device);
+/* Was a certificate of this public key revoked because the key is in other hands, whoever's it was? 1, 0. */
+int certificate_key_is_compromised(struct store *store, const uint8_t public_key[CERTIFICATE_DIGEST_BYTES]);
 /* The newest certificate of the device that answered this CSR. -ENOENT. */
 int certificate_by_csr(struct store *store, const char *device, const uint8_t csr[CERTIFICATE_DIGEST_BYTES],
                        struct certificate *ret);

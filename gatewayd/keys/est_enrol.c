@@ -146,6 +146,18 @@ static int check_key_owner(struct turn *turn, struct est_enrolment *e, struct pr
         return r < 0 ? r : forbidden(problem, "%s", "this public key is already in use by another device");
 }
 
+/* A key in other hands stays there, whatever is signed over it. */
+static int check_key_is_sound(struct turn *turn, const struct est_enrolment *e, struct problem *problem) {
+        int r;
+
+        if (e->is_keygen)
+                return 0;
+        r = certificate_key_is_compromised(turn->store, e->csr.public_key);
+        if (r <= 0)
+                return r;
+        return forbidden(problem, "%s", "this public key is compromised: a new certificate takes a new key");
+}
+
 /* Is this key in one of the device's certificates already? Where the profile wants a new one each time. */
 static int check_rekey(struct turn *turn, const struct est_enrolment *e, const struct credential *list, size_t count,
                        struct problem *problem) {
@@ -244,6 +256,8 @@ int est_examine(struct turn *turn, struct est_enrolment *e, struct problem *prob
                 r = check_names(turn, e, problem);
         if (r >= 0)
                 r = check_key_owner(turn, e, problem);
+        if (r >= 0)
+                r = check_key_is_sound(turn, e, problem);
         if (r >= 0)
                 r = find_before(turn, e);
         if (r != 0)

@@ -463,6 +463,36 @@ static void a_profile_may_demand_a_new_key_each_time(void **state) {
         unit_free(&unit);
 }
 
+static void a_compromised_key_is_certified_for_nobody_again(void **state) {
+        struct bed *bed = *state;
+        struct unit unit = unit_new(bed, "meter-1"), before = { .id = "meter-1" };
+        EVP_PKEY *key = new_key(), *other = new_key();
+        struct buffer der = { 0 };
+
+        unit_use(&before, unit.key, buffer_bytes(&unit.chain));
+        assert_int_equal(enrol(bed, &unit, "est/sen", key, &der), CODE_CHANGED);
+        unit_use(&unit, key, buffer_bytes(&der));
+        assert_int_equal(unit_connect(bed, &unit), 0);
+        assert_int_equal(registry_rotate(&bed->f->turn, "meter-1", true, 0, &bed->f->problem), 0);
+        /* The technician's window opens the way back, but not for the key that somebody else has. */
+        bed->profile->on_factory_key = FACTORY_WINDOW;
+        assert_int_equal(registry_reset(&bed->f->turn, "meter-1", 3600, &bed->f->problem), 0);
+        assert_int_equal(unit_connect(bed, &before), 0);
+        assert_int_equal(enrol(bed, &before, "est/sen", key, NULL), CODE_FORBIDDEN);
+        assert_non_null(strstr(refusals_of(bed, "meter-1").last.reason, "compromised"));
+        assert_int_equal(enrol(bed, &before, "est/sen", other, NULL), CODE_CHANGED);
+        /* Nor after the device was registered anew. */
+        assert_int_equal(registry_remove(&bed->f->turn, "meter-1", &bed->f->problem), 0);
+        unit_free(&unit);
+        unit = unit_new(bed, "meter-1");
+        assert_int_equal(enrol(bed, &unit, "est/sen", key, NULL), CODE_FORBIDDEN);
+        EVP_PKEY_free(key);
+        EVP_PKEY_free(other);
+        buffer_free(&der);
+        unit_free(&unit);
+        unit_free(&before);
+}
+
 /* ---- tls-unique ---- */
 
 static void a_csr_made_for_another_session_is_refused_where_that_is_looked_at(void **state) {
@@ -617,6 +647,7 @@ int main(void) {
                 ON_SITE(ever_new_reasons_make_four_rows_an_hour_and_one_line_after_that),
                 ON_SITE(more_than_a_few_unused_certificates_within_a_minute_are_too_often),
                 ON_SITE(a_profile_may_demand_a_new_key_each_time),
+                ON_SITE(a_compromised_key_is_certified_for_nobody_again),
                 ON_SITE(a_csr_made_for_another_session_is_refused_where_that_is_looked_at),
                 ON_SITE(renewal_takes_the_certificate_that_is_renewed_and_keeps_its_names),
                 ON_SITE(a_factory_certificate_cannot_be_renewed),
