@@ -122,13 +122,12 @@ static bool add_extended_usages(STACK_OF(X509_EXTENSION) * *to, const int usages
                X509V3_add1_i2d(to, NID_ext_key_usage, usage, 0, X509V3_ADD_DEFAULT) == 1;
 }
 
-static bool add_ski(STACK_OF(X509_EXTENSION) * *to, EVP_PKEY *key) {
+static bool add_ski(STACK_OF(X509_EXTENSION) * *to, const uint8_t ski[CERTIFICATE_SKI_BYTES]) {
         _cleanup_(octet_stringp) ASN1_OCTET_STRING *octets = ASN1_OCTET_STRING_new();
-        uint8_t ski[CERTIFICATE_SKI_BYTES];
 
         if (!octets)
                 oom();
-        return x509_ski(key, ski) == 0 && ASN1_OCTET_STRING_set(octets, ski, sizeof ski) == 1 &&
+        return ASN1_OCTET_STRING_set(octets, ski, CERTIFICATE_SKI_BYTES) == 1 &&
                X509V3_add1_i2d(to, NID_subject_key_identifier, octets, 0, X509V3_ADD_DEFAULT) == 1;
 }
 
@@ -158,9 +157,13 @@ static bool add_aki(STACK_OF(X509_EXTENSION) * *to, const struct x509_signer *si
 static bool add_extensions(X509 *certificate, const struct x509_draft *draft) {
         _cleanup_(x509_extensionsp) STACK_OF(X509_EXTENSION) *list = NULL;
         bool is_ca = draft->path_length >= 0;
+        uint8_t ski[CERTIFICATE_SKI_BYTES];
 
+        /* As x509_ski(), of what is written already: OpenSSL takes its time to write a key. */
+        if (X509_pubkey_digest(certificate, EVP_sha1(), ski, NULL) != 1)
+                return false;
         if ((is_ca && !add_basic_constraints(&list, draft->path_length)) || !add_key_usage(&list, is_ca) ||
-            !add_extended_usages(&list, draft->usages) || !add_ski(&list, draft->key) || !add_aki(&list, draft->signer))
+            !add_extended_usages(&list, draft->usages) || !add_ski(&list, ski) || !add_aki(&list, draft->signer))
                 return false;
         if (draft->names && X509V3_add1_i2d(&list, NID_subject_alt_name, draft->names, 0, X509V3_ADD_DEFAULT) != 1)
                 return false;
@@ -258,9 +261,10 @@ X509 *x509_cross_make(const struct x509_signer *signer, X509 *subject, const str
 
 static bool add_request_extensions(X509_REQ *request, EVP_PKEY *key) {
         _cleanup_(x509_extensionsp) STACK_OF(X509_EXTENSION) *list = NULL;
+        uint8_t ski[CERTIFICATE_SKI_BYTES];
 
-        return add_basic_constraints(&list, 0) && add_key_usage(&list, true) && add_ski(&list, key) &&
-               X509_REQ_add_extensions(request, list) == 1;
+        return x509_ski(key, ski) == 0 && add_basic_constraints(&list, 0) && add_key_usage(&list, true) &&
+               add_ski(&list, ski) && X509_REQ_add_extensions(request, list) == 1;
 }
 
 static int write_request(X509_REQ *request, struct buffer *to) {
