@@ -9,16 +9,19 @@
 #include <errno.h>
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 
 #include "gatewayd/devices/devices.h"
 #include "gatewayd/keys/authority.h"
 #include "gatewayd/keys/registrar.h"
+#include "store/audit.h"
 
 /* More than this within a minute is a fault of the device, or worse: each leaves a row that stays until its
  * certificate runs out. */
 #define RATE_PERIOD_SEC   60
 #define RATE_MAX          12
 #define RATE_UNPROVEN_MAX 4
+#define RATE_LOOK_BACK    32
 
 void est_enrolment_free(struct est_enrolment *enrolment) {
         if (enrolment->has_csr)
@@ -118,6 +121,30 @@ static int load_before(struct turn *turn, struct est_enrolment *e) {
         return e->before ? 0 : -EBADMSG;
 }
 
+/* A commonName is often a model's and no device's, but never another device's: upstream's CA may take it as it is. */
+static int check_common_names(struct turn *turn, const struct est_enrolment *e, struct problem *problem) {
+        const X509_NAME *subject = X509_REQ_get_subject_name(e->csr.request);
+
+        if (e->before && X509_NAME_cmp(subject, X509_get_subject_name(e->before)) == 0)
+                return 0; /* its issuer has vouched for it */
+        for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
+                unsigned char *text = NULL;
+                int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+                struct device named;
+                int r = -ENOENT;
+
+                if (size > 0 && size <= DEVICE_ID_MAX)
+                        r = device_get(turn->store, BYTES(text, (size_t)size), &named);
+                OPENSSL_free(text);
+                if (r >= 0 && strcmp(named.id, e->request->from->device.id) != 0)
+                        return forbidden(problem, "the subject's commonName is another device's: %s", named.id);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+        }
+        ERR_clear_error();
+        return 0;
+}
+
 /* A renewal keeps the names of its certificate; another certificate may have those that the session's one has, a
  * hardware module name of the factory's for one. */
 static int check_names(struct turn *turn, struct est_enrolment *e, struct problem *problem) {
@@ -129,8 +156,10 @@ static int check_names(struct turn *turn, struct est_enrolment *e, struct proble
                 if (r < 0)
                         return r;
         }
-        return e->is_renewal ? csr_check_names(&e->csr, device, e->before, problem)
-                             : csr_check_first_names(&e->csr, device, e->before, problem);
+        if (e->is_renewal)
+                return csr_check_names(&e->csr, device, e->before, problem);
+        r = csr_check_first_names(&e->csr, device, e->before, problem);
+        return r < 0 ? r : check_common_names(turn, e, problem);
 }
 
 static int check_key_owner(struct turn *turn, struct est_enrolment *e, struct problem *problem) {
@@ -202,6 +231,39 @@ static int check_rate(struct turn *turn, const struct credential *list, size_t c
         return -EBUSY;
 }
 
+struct asked {
+        int64_t since; /* powered-on seconds */
+        size_t count;
+        int64_t first; /* of those counted */
+};
+
+static int count_asked(void *userdata, const struct audit_row *row) {
+        struct asked *asked = userdata;
+
+        if (row->kind != EVENT_ENROLMENT_WAITING || row->at.powered_sec <= asked->since)
+                return 0;
+        if (asked->count++ == 0)
+                asked->first = row->at.powered_sec;
+        return 0;
+}
+
+/* What goes upstream leaves no credential to count before the answer. */
+static int check_rate_upstream(struct turn *turn, const struct est_enrolment *e, struct problem *problem) {
+        struct asked asked = { .since = turn->now.powered_sec - RATE_PERIOD_SEC };
+        int r;
+
+        if (e->request->from->profile->ca != CA_UPSTREAM)
+                return 0;
+        r = audit_last(turn->store, e->request->from->device.id, RATE_LOOK_BACK, count_asked, &asked);
+        if (r < 0 || asked.count < RATE_UNPROVEN_MAX)
+                return r;
+        problem_set(problem, CODE_TOO_MANY_REQUESTS, EBUSY, "too often",
+                    "%zu certificates were asked for upstream for this device within a minute", asked.count);
+        if (problem)
+                problem->max_age_sec = asked.first - asked.since;
+        return -EBUSY;
+}
+
 /* ---- asked again ---- */
 
 /* Is the credential of a certificate that answered this CSR before still the answer? Unproven, or proven and not
@@ -238,6 +300,11 @@ static int find_before(struct turn *turn, struct est_enrolment *e) {
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         r = is_still_the_answer(turn, e, &credential);
+        if (r > 0 && credential.state == KEY_PRE_ACTIVE && credential.session != e->request->from->session) {
+                credential.session = e->request->from->session; /* whose evidence now counts for it (proof.c) */
+                r = credential_update(turn->store, &credential);
+                r = r < 0 ? r : 1;
+        }
         if (r <= 0)
                 return r;
         r = certificate_der(turn->store, e->certificate.fingerprint, &e->der);
@@ -266,7 +333,9 @@ int est_examine(struct turn *turn, struct est_enrolment *e, struct problem *prob
         if (count < 0)
                 return (int)count;
         r = check_rekey(turn, e, list, (size_t)count, problem);
-        return r < 0 ? r : check_rate(turn, list, (size_t)count, problem);
+        if (r >= 0)
+                r = check_rate(turn, list, (size_t)count, problem);
+        return r < 0 ? r : check_rate_upstream(turn, e, problem);
 }
 
 int est_refuse(struct turn *turn, const struct est_enrolment *e, int error, const struct problem *refused,

@@ -219,6 +219,74 @@ static void a_csr_for_upstream_waits_and_asked_again_gets_upstreams_certificate_
         unit_free(&unit);
 }
 
+static void ever_new_keys_are_not_asked_for_upstream_without_end(void **state) {
+        struct bed *bed = *state;
+        struct unit unit = unit_new(bed, "meter-1");
+
+        bed->profile->ca = CA_UPSTREAM;
+        snprintf(bed->f->config.north.est_url, sizeof bed->f->config.north.est_url,
+                 "https://est.example/.well-known/est");
+        for (int i = 0; i < 6; i++) {
+                struct buffer csr = { 0 };
+                EVP_PKEY *key = new_key();
+                struct reply reply;
+
+                csr_make(key, &(struct csr_wish){ .serial = "meter-1" }, &csr);
+                assert_int_equal(post(bed, &unit, "est/sen", FORMAT_NONE, buffer_bytes(&csr), &reply),
+                                 i < 4 || i == 5 ? CODE_UNAVAILABLE : CODE_TOO_MANY_REQUESTS);
+                assert_true(reply.max_age_sec > 0 && (i != 4 || reply.max_age_sec == 60 - 20));
+                fixture_pass(bed->f, i == 4 ? 40 : 5);
+                buffer_free(&reply.payload);
+                buffer_free(&csr);
+                EVP_PKEY_free(key);
+        }
+        unit_free(&unit);
+}
+
+static void add_common_name(EVP_PKEY *key, const char *name, struct buffer *csr) {
+        const uint8_t *at = csr->data;
+        X509_REQ *request = d2i_X509_REQ(NULL, &at, (long)csr->size);
+        unsigned char *der = NULL;
+        int size;
+
+        assert_int_equal(X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request), "CN", MBSTRING_UTF8,
+                                                    (const unsigned char *)name, -1, -1, 0),
+                         1);
+        assert_true(X509_REQ_sign(request, key, EVP_sha256()) > 0);
+        size = i2d_X509_REQ(request, &der);
+        assert_true(size > 0);
+        buffer_free(csr);
+        buffer_append(csr, BYTES(der, (size_t)size));
+        OPENSSL_free(der);
+        X509_REQ_free(request);
+}
+
+static void a_common_name_may_be_a_models_but_no_other_devices(void **state) {
+        static const char *const names[] = { "Meter 3000", "meter-1", "meter-2" };
+        struct bed *bed = *state;
+        struct unit unit = unit_new(bed, "meter-1"), other = unit_new(bed, "meter-2");
+
+        bed->profile->ca = CA_UPSTREAM;
+        snprintf(bed->f->config.north.est_url, sizeof bed->f->config.north.est_url,
+                 "https://est.example/.well-known/est");
+        for (size_t i = 0; i < ELEMENTS(names); i++) {
+                struct buffer csr = { 0 };
+                EVP_PKEY *key = new_key();
+                struct reply reply;
+
+                csr_make(key, &(struct csr_wish){ .serial = "meter-1" }, &csr);
+                add_common_name(key, names[i], &csr);
+                assert_int_equal(post(bed, &unit, "est/sen", FORMAT_NONE, buffer_bytes(&csr), &reply),
+                                 i < 2 ? CODE_UNAVAILABLE : CODE_FORBIDDEN);
+                buffer_free(&reply.payload);
+                buffer_free(&csr);
+                EVP_PKEY_free(key);
+        }
+        assert_int_equal(refusals_of(bed, "meter-1").count, 1);
+        unit_free(&unit);
+        unit_free(&other);
+}
+
 static void with_the_uplink_down_the_profile_may_let_the_gateway_sign(void **state) {
         struct bed *bed = *state;
         struct unit unit = unit_new(bed, "meter-1");
@@ -399,6 +467,8 @@ int main(void) {
                 ON_SITE(a_protected_key_is_refused_and_never_given_unprotected),
                 ON_SITE(keys_are_made_only_where_the_profile_and_the_ca_allow_it),
                 ON_SITE(a_csr_for_upstream_waits_and_asked_again_gets_upstreams_certificate_once),
+                ON_SITE(ever_new_keys_are_not_asked_for_upstream_without_end),
+                ON_SITE(a_common_name_may_be_a_models_but_no_other_devices),
                 ON_SITE(with_the_uplink_down_the_profile_may_let_the_gateway_sign),
                 ON_SITE(crts_of_an_upstream_profile_has_both_cas_each_once),
                 ON_SITE(the_appendix_csr_gets_the_names_of_the_appendix_certificate),
