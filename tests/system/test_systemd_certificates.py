@@ -11,7 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import test_systemd
-from test_systemd import in_bed, INSIDE, run, Service, systemctl, tearDownModule  # noqa: F401
+from test_systemd import drop_in, in_bed, INSIDE, run, Service, systemctl, tearDownModule  # noqa: F401
 from gateway import wait_for
 
 setUpModule = test_systemd.setUpModule
@@ -22,16 +22,18 @@ SEN, SREN, CRTS = '.well-known/est/sen', '.well-known/est/sren', '.well-known/es
 class Site(Service):
     """The service with a CA of its own, a manufacturer, and devices with certificates."""
 
-    def __init__(self):
+    def __init__(self, before=None, key=None):
         import pki
         super().__init__()
+        if before:
+            before()
         self.pki, self.maker, self.anchors = pki, pki.Authority('Maker Root'), '/tmp/site.pem'
         self.maker.write('/etc/gatewayd/maker.pem')
         pathlib.Path('/etc/gatewayd/conf.d/meters.conf').write_text(
             'profiles = ( { name = "meter"; credential = "certificate"; idevid_anchors = "maker.pem";\n'
             '               validity = "90d"; max_age = "1y"; grace = "1s"; } );\n')
         systemctl('start', 'gatewayd')
-        self.ctl('ca', 'init')
+        self.ctl('ca', 'init', *(['--key', key] if key else []))
         self.wait_event('ca-ready')
         self.wait_event('server-certificate')
         self.trust([self.certificate_of(1)])
@@ -83,10 +85,30 @@ def crl(generation):
     return {entry.serial_number for entry in x509.load_der_x509_crl(path.read_bytes())}
 
 
+def token_make():
+    """A PKCS#11 token for the CA's key, with the commands of docs/OPERATIONS.md."""
+    run('sh', '-e', '-c', """
+install -d -m 700 -o gatewayd -g gatewayd /var/lib/gatewayd-token
+printf 'directories.tokendir = /var/lib/gatewayd-token\nobjectstore.backend = file\n' > /etc/gatewayd/softhsm2.conf
+export SOFTHSM2_CONF=/etc/gatewayd/softhsm2.conf
+runuser -u gatewayd -- softhsm2-util --init-token --free --label plant --so-pin 87654321 --pin 123456
+runuser -u gatewayd -- pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --login --pin 123456 --token-label plant \
+    --keypairgen --key-type EC:prime256v1 --label ca
+mkdir -p /etc/credstore.encrypted
+printf 123456 | systemd-creds encrypt --name=gatewayd.ca-pin - /etc/credstore.encrypted/gatewayd.ca-pin
+""")
+    drop_in('[Service]\nEnvironment=SOFTHSM2_CONF=/etc/gatewayd/softhsm2.conf\n'
+            'ReadWritePaths=/var/lib/gatewayd-token\nLoadCredentialEncrypted=gatewayd.ca-pin\n')
+    pathlib.Path('/etc/gatewayd/conf.d/ca.conf').write_text(
+        'ca = { pkcs11_module = "/usr/lib/softhsm/libsofthsm2.so";\n'
+        '       paths = ( "/var/lib/gatewayd-token", "/etc/gatewayd/softhsm2.conf" ); };\n')
+
+
 class Certificates(unittest.TestCase):
     def setUp(self):
         if INSIDE:
-            self.service = Site()
+            self.service = Site(before=token_make if 'token' in self._testMethodName else None,
+                                key='pkcs11:token=plant;object=ca' if 'token' in self._testMethodName else None)
 
     @in_bed
     def test_a_device_enrols_with_its_idevid_and_works_across_a_restart(self):
@@ -98,6 +120,15 @@ class Certificates(unittest.TestCase):
         self.assertEqual(self.service.ask('get', 'me', identity, client='gnutls')[0], '2.05')
         systemctl('restart', 'gatewayd')
         self.service.prove(identity)
+
+    @in_bed
+    def test_the_cas_key_may_be_in_a_token_as_the_operators_page_says(self):
+        identity = self.service.operational('meter-1')
+        run('openssl', 'verify', '-CAfile', self.service.anchors, identity.certificate_file)
+        systemctl('restart', 'gatewayd')
+        self.service.operational('meter-2')
+        self.assertEqual(self.service.events('sandbox-violation'), [])
+        self.assertEqual(self.service.events('ca-key-unavailable'), [])
 
     @in_bed
     def test_a_certificate_is_renewed_and_its_predecessor_revoked_only_after_the_successor_was_proven(self):
