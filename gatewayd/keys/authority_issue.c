@@ -62,9 +62,11 @@ static int come_again(struct problem *problem, const char *why) {
 /* Never beyond the CA's own time; where the clock may be behind the true time, from as early as the CA. */
 static struct x509_validity validity_for(const struct turn *turn, const struct authority *active,
                                          const struct profile *profile) {
+        /* A clock that does not know the time may be behind the CA's beginning. */
+        unix_sec begin = turn->now.wall > active->not_before ? turn->now.wall : active->not_before;
         struct x509_validity validity = {
                 .not_before = turn->now.wall - turn->config->ca.backdate_sec,
-                .not_after = turn->now.wall + profile->validity_sec,
+                .not_after = begin + profile->validity_sec,
         };
 
         if (validity.not_before < active->not_before || turn->now.quality == CLOCK_UNKNOWN)

@@ -39,9 +39,10 @@ static unix_sec renewal_of(struct turn *turn, X509 *leaf, const struct authority
 
 static int make(struct turn *turn, const struct authority *active, const struct x509_signer *signer) {
         const struct ca_config *config = &turn->config->ca;
+        unix_sec begin = turn->now.wall > active->not_before ? turn->now.wall : active->not_before;
         struct x509_validity validity = {
                 .not_before = turn->now.wall - config->backdate_sec,
-                .not_after = turn->now.wall + config->server_validity_sec,
+                .not_after = begin + config->server_validity_sec,
         };
         _cleanup_(buffer_free) struct buffer key_der = { 0 }, leaf_der = { 0 };
         _cleanup_(pkey_freep) EVP_PKEY *key = x509_key_new(X509_KEY_P256);

@@ -272,11 +272,17 @@ static void the_identical_csr_gets_the_identical_certificate_in_any_session(void
         buffer_free(&reply.payload);
         fixture_commit(bed->f);
         for (int again = 0; again < 20; again++) { /* more often than the rate allows */
+                struct credential newest;
+
                 assert_int_equal(unit_connect(bed, &unit), 0);
                 assert_int_equal(post(bed, &unit, "est/sen", FORMAT_PKIX_CERT, buffer_bytes(&csr), &reply),
                                  CODE_CHANGED);
                 assert_true(bytes_equal(buffer_bytes(&reply.payload), buffer_bytes(&first)));
                 buffer_free(&reply.payload);
+                /* Whose evidence counts for it. */
+                assert_int_equal(credential_list(bed->f->store, "meter-1", &newest, 1), 1);
+                assert_int_equal(newest.kind, CREDENTIAL_LDEVID);
+                assert_int_equal(newest.session, unit.identity.session);
         }
         assert_int_equal(issued(bed), 1);
         buffer_free(&csr);
@@ -493,6 +499,38 @@ static void a_compromised_key_is_certified_for_nobody_again(void **state) {
         unit_free(&before);
 }
 
+static void under_a_ca_of_a_later_time_than_the_clocks_certificates_still_have_a_life(void **state) {
+        struct bed *bed = *state;
+        struct server_credentials credentials = { 0 };
+        struct x509_validity leaf, server;
+        struct buffer der = { 0 };
+        STACK_OF(X509) * chain;
+        X509 *certificate;
+        struct unit unit;
+        EVP_PKEY *key = new_key();
+
+        /* The owner's PKI answers a gateway that does not know the time yet. */
+        bed->f->turn.now.wall = FIXTURE_START - YEAR;
+        bed->f->turn.now.quality = CLOCK_UNKNOWN;
+        bed->f->turn.now.wall_trusted = false;
+        unit = unit_new(bed, "meter-1");
+        assert_int_equal(enrol(bed, &unit, "est/sen", key, &der), CODE_CHANGED);
+        certificate = x509_read(buffer_bytes(&der));
+        assert_int_equal(x509_validity_of(certificate, &leaf), 0);
+        assert_true(leaf.not_after - leaf.not_before >= bed->profile->validity_sec);
+        X509_free(certificate);
+        assert_int_equal(authority_tick(&bed->f->turn), 0);
+        assert_int_equal(authority_server_credentials(&bed->f->turn, &credentials), 0);
+        chain = x509_read_chain(buffer_bytes(&credentials.chain));
+        assert_int_equal(x509_validity_of(sk_X509_value(chain, 0), &server), 0);
+        assert_true(server.not_after - server.not_before >= bed->f->config.ca.server_validity_sec);
+        sk_X509_pop_free(chain, X509_free);
+        server_credentials_free(&credentials);
+        buffer_free(&der);
+        EVP_PKEY_free(key);
+        unit_free(&unit);
+}
+
 /* ---- tls-unique ---- */
 
 static void a_csr_made_for_another_session_is_refused_where_that_is_looked_at(void **state) {
@@ -648,6 +686,7 @@ int main(void) {
                 ON_SITE(more_than_a_few_unused_certificates_within_a_minute_are_too_often),
                 ON_SITE(a_profile_may_demand_a_new_key_each_time),
                 ON_SITE(a_compromised_key_is_certified_for_nobody_again),
+                ON_SITE(under_a_ca_of_a_later_time_than_the_clocks_certificates_still_have_a_life),
                 ON_SITE(a_csr_made_for_another_session_is_refused_where_that_is_looked_at),
                 ON_SITE(renewal_takes_the_certificate_that_is_renewed_and_keeps_its_names),
                 ON_SITE(a_factory_certificate_cannot_be_renewed),
