@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include "gatewayd/devices/devices.h"
+#include "gatewayd/keys/authority.h"
 #include "gatewayd/keys/key_uri.h"
 #include "gatewayd/sandbox.h"
 #include "gatewayd/sealing.h"
 #include "store/audit.h"
+#include "store/certificates.h"
 
 #ifdef GATEWAYD_TESTCLOCK
 #define TICK_USEC (20 * 1000) /* a test moves the clock by a day at a time and does not wait */
@@ -29,6 +31,7 @@
 #define RESCHEDULE_DEVICES 64
 #define CLOCK_RECORD_SEC   600
 #define HOUSEKEEPING_SEC   3600
+#define HOUSE_CERTIFICATES 1000 /* that have run out and are removed at a time */
 #define THROTTLE_USEC      (60 * UINT64_C(1000000))
 
 uint64_t core_monotonic_usec(void) {
@@ -116,6 +119,7 @@ struct turn *core_begin(struct core *core, const char *actor) {
 void core_drop(struct core *core) {
         store_rollback(core->store);
         turn_clear(&core->turn);
+        authority_turn_dropped(core->turn.issuer);
         output_drop_open(&core->outputs, -ECANCELED);
         session_forget_attempt(core->sessions, core->attempt);
         core->is_turn_open = false;
@@ -272,6 +276,8 @@ static void keep_house(struct core *core) {
         r = challenge_expire(core->store, now, 86400);
         if (r >= 0 && core->config->audit_keep_sec > 0)
                 r = audit_trim(core->store, now, core->config->audit_keep_sec);
+        if (r >= 0 && now->wall_trusted)
+                r = certificate_trim(core->store, now->wall, HOUSE_CERTIFICATES);
         if (r < 0)
                 journal_line(3, "core: old rows could not be cleared: %s", strerror(-r));
 }

@@ -17,8 +17,8 @@
 #define VALUES "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, ?11,?12,?13"
 
 _Static_assert(GENERATION_FOREIGN == 4294967295U && REVOKED_NOT == -1 && REVOKED_KEY_COMPROMISE == 1 &&
-                       REVOKED_CESSATION == 5 &&
-                       REVOKED_PRIVILEGE_WITHDRAWN == 9 && CREDENTIAL_LDEVID == 3 && STANDING_REVOKED == 4,
+                       REVOKED_CESSATION == 5 && REVOKED_PRIVILEGE_WITHDRAWN == 9 && CREDENTIAL_LDEVID == 3 &&
+                       STANDING_REVOKED == 4,
                "as the schema's statements say");
 
 static bool is_storable(const struct certificate *c, struct bytes der) {
@@ -293,10 +293,11 @@ int64_t certificate_count(struct store *store, uint32_t issuer, unix_sec now, un
 }
 
 int certificate_trim(struct store *store, unix_sec before, size_t limit) {
-        _cleanup_(query_end) struct query q = query_new(
-                store, "DELETE FROM certificate WHERE number IN (SELECT number FROM certificate"
-                       " WHERE has_credential = 0 AND issuer <> 4294967295 AND not_after < ? ORDER BY not_after"
-                       " LIMIT ?)");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "DELETE FROM certificate WHERE number IN (SELECT number FROM certificate"
+                                 " WHERE has_credential = 0 AND issuer <> 4294967295 AND revoked <> 1 AND not_after < ?"
+                                 " ORDER BY not_after"
+                                 " LIMIT ?)");
 
         query_put_int(&q, before);
         query_put_int(&q, limit > INT64_MAX ? INT64_MAX : (int64_t)limit);

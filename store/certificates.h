@@ -79,5 +79,6 @@ int certificate_each_revoked(struct store *store, uint32_t issuer, unix_sec now,
  * where there is none. */
 int64_t certificate_count(struct store *store, uint32_t issuer, unix_sec now, unix_sec *ret_last);
 /* Removes rows that ran out before `before` and whose credential is gone; at most `limit`. Returns how many.
- * An IDevID stays as long as its device. */
+ * An IDevID stays as long as its device, a certificate whose key is compromised for good: nobody is to get
+ * another for that key. */
 int certificate_trim(struct store *store, unix_sec before, size_t limit);

@@ -241,7 +241,8 @@ static int look_server(struct turn *turn, struct due_time *next) {
         unix_sec wall = INT64_MAX;
         int r = authority_server_renew(turn, &wall);
 
-        if (wall < next->wall)
+        /* What is due and could not be done is tried again later, not at each tick. */
+        if (wall > turn->now.wall)
                 next->wall = wall;
         return r;
 }
@@ -256,7 +257,9 @@ static int look_crls(struct turn *turn, struct due_time *next) {
 
                 if (list[i].state != AUTHORITY_ACTIVE && list[i].state != AUTHORITY_RETIRING)
                         continue;
-                if (list[i].crl_is_stale)
+                if (list[i].crl_is_stale && turn->now.powered_sec < turn->issuer->gather_until)
+                        next->powered_sec = turn->issuer->gather_until;
+                else if (list[i].crl_is_stale)
                         turn->issuer->has_stale_crl = true;
                 else if (turn->now.wall >= due) {
                         int r;
@@ -305,6 +308,17 @@ static void try_again(struct turn *turn, struct issuer_slot *slot, struct due_ti
                 (void)authority_signer(turn, &authority, &signer, &ignored);
         if (slot->is_away && slot->retry_powered_sec < next->powered_sec)
                 next->powered_sec = slot->retry_powered_sec;
+}
+
+void authority_turn_dropped(struct issuer *issuer) {
+        if (!issuer)
+                return;
+        issuer->is_dirty = issuer->has_stale_crl = true;
+        issuer->gather_until = 0;
+        issuer->is_late_told = issuer->is_successor_asked = false;
+        for (size_t i = 0; i < ELEMENTS(issuer->slots); i++)
+                if (issuer->slots[i].is_away)
+                        issuer->slots[i].is_told = false;
 }
 
 int authority_tick(struct turn *turn) {

@@ -67,6 +67,8 @@ int authority_roll(struct turn *turn, const char *key_uri, int64_t announce_sec,
 /* What is due: carries out authority_next(), renews the server's leaf, makes CRLs anew. Called each tick; returns
  * at once when nothing is due (*next tells when). */
 int authority_tick(struct turn *turn);
+/* The turn was not committed: what was made or told in it counts as not done. NULL-safe. */
+void authority_turn_dropped(struct issuer *issuer);
 
 /* Signs for a device with the active generation and inserts the certificate's row (not the credential's): notBefore
  * now − ca.backdate (at unknown clock quality: the CA's own notBefore), notAfter now + profile.validity, never
@@ -76,7 +78,8 @@ int authority_issue(struct turn *turn, const struct csr *csr, EVP_PKEY *key, con
                     const struct profile *profile, X509 *before, struct certificate *ret, struct buffer *ret_der,
                     struct problem *problem);
 /* Revokes a certificate row and marks its CRL stale; the CRL is made in the same turn, once, by
- * authority_crls_write() before the commit. */
+ * authority_crls_write() before the commit. REVOKED_SUPERSEDED, which each renewal brings, may wait for
+ * authority_tick(), ten seconds at most. */
 int authority_revoke(struct turn *turn, const char *fingerprint, enum revocation_reason reason);
 int authority_revoke_device(struct turn *turn, const char *device, enum revocation_reason reason);
 /* Makes the CRLs that are stale; EFFECT_CRL for each. Core calls it at the end of each turn. */

@@ -7,7 +7,20 @@
 
 #include "gatewayd/keys/authority_parts.h"
 
-static int mark_stale(struct turn *turn, uint32_t generation) {
+/* A CRL costs as much as it has entries, and each renewal ends a certificate: those share one CRL. */
+#define GATHER_SEC 10
+
+static void gather(struct turn *turn) {
+        struct issuer *issuer = turn->issuer;
+
+        if (issuer->gather_until == 0)
+                issuer->gather_until = turn->now.powered_sec + GATHER_SEC;
+        if (issuer->gather_until < issuer->next.powered_sec)
+                issuer->next.powered_sec = issuer->gather_until;
+}
+
+/* Nobody has to be kept out by a CRL for a certificate that its own device has replaced: that may wait a little. */
+static int mark_stale(struct turn *turn, uint32_t generation, enum revocation_reason reason) {
         struct authority authority;
         int r;
 
@@ -16,7 +29,9 @@ static int mark_stale(struct turn *turn, uint32_t generation) {
         r = authority_get(turn->store, generation, &authority);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        if (turn->issuer)
+        if (turn->issuer && reason == REVOKED_SUPERSEDED)
+                gather(turn);
+        else if (turn->issuer)
                 turn->issuer->has_stale_crl = true;
         if (authority.crl_is_stale || authority.state == AUTHORITY_ENDED)
                 return 0;
@@ -33,7 +48,7 @@ int authority_revoke(struct turn *turn, const char *fingerprint, enum revocation
         r = certificate_revoke(turn->store, fingerprint, reason, &turn->now);
         if (r <= 0)
                 return r;
-        r = mark_stale(turn, certificate.issuer);
+        r = mark_stale(turn, certificate.issuer, reason);
         return r < 0 ? r : 1;
 }
 
@@ -50,7 +65,7 @@ int authority_revoke_device(struct turn *turn, const char *device, enum revocati
                 int r = 0;
 
                 if (list[i].state == AUTHORITY_ACTIVE || list[i].state == AUTHORITY_RETIRING)
-                        r = mark_stale(turn, list[i].generation);
+                        r = mark_stale(turn, list[i].generation, reason);
                 if (r < 0)
                         return r;
         }
@@ -120,6 +135,7 @@ int authority_crls_write(struct turn *turn) {
         if (n < 0)
                 return (int)n;
         turn->issuer->has_stale_crl = is_left; /* a key that is away: once it is back */
+        turn->issuer->gather_until = 0;
         return 0;
 }
 

@@ -22,7 +22,8 @@ struct issuer {
         const struct config *config; /* under which `next` was worked out */
         struct due_time next;        /* when authority_tick() must look again */
         bool is_dirty;               /* at once */
-        bool has_stale_crl;          /* perhaps */
+        bool has_stale_crl;          /* perhaps, and it is to be made in this turn */
+        int64_t gather_until;        /* until then replaced certificates wait for one CRL (powered-on); 0: none does */
         bool is_late_told, is_successor_asked;
 };
 

@@ -621,11 +621,61 @@ static void a_retiring_generations_certificates_go_to_its_own_crl(void **state) 
         tick(s);
         commit(s);
         assert_int_equal(authority_revoke(&s->turn, old.row.fingerprint, REVOKED_SUPERSEDED), 1);
+        pass(s, 10);
+        tick(s);
         commit(s);
         assert_true(is_listed(s, 1, old.certificate));
         tick(s);
         assert_int_equal(state_of(s, 1), AUTHORITY_RETIRING); /* its CRL must name it until it has run out */
         enrolled_free(&old);
+}
+
+static void certificates_that_were_replaced_share_one_crl(void **state) {
+        struct enrolled a, b, c;
+        struct site *s = *state;
+
+        init(s);
+        assert_int_equal(enrol(s, "sensor-1", &a), 0);
+        assert_int_equal(enrol(s, "sensor-2", &b), 0);
+        assert_int_equal(enrol(s, "sensor-3", &c), 0);
+        tick(s);
+        commit(s);
+        assert_int_equal(authority_revoke(&s->turn, a.row.fingerprint, REVOKED_SUPERSEDED), 1);
+        tick(s);
+        pass(s, 9);
+        assert_int_equal(authority_revoke(&s->turn, b.row.fingerprint, REVOKED_SUPERSEDED), 1);
+        tick(s);
+        assert_int_equal(effects(s, EFFECT_CRL), 0);
+        pass(s, 1);
+        tick(s);
+        assert_int_equal(effects(s, EFFECT_CRL), 1);
+        assert_true(is_listed(s, 1, a.certificate) && is_listed(s, 1, b.certificate));
+        /* Whoever must be kept out takes the others along at once. */
+        assert_int_equal(authority_revoke_device(&s->turn, "sensor-3", REVOKED_PRIVILEGE_WITHDRAWN), 1);
+        commit(s);
+        assert_true(is_listed(s, 1, c.certificate));
+        enrolled_free(&a);
+        enrolled_free(&b);
+        enrolled_free(&c);
+}
+
+static void what_was_done_in_a_turn_that_is_dropped_is_done_again(void **state) {
+        struct site *s = *state;
+
+        assert_int_equal(authority_init(&s->turn, NULL, &s->problem), 0);
+        tick(s);
+        commit(s);
+        s->config.ca.successor_at = 1;
+        pass(s, 3640 * DAY);
+        tick(s);
+        assert_int_equal(events(s, EVENT_CA_LATE), 1);
+        assert_int_equal(effects(s, EFFECT_SERVER), 1);
+        store_rollback(s->store);
+        turn_clear(&s->turn);
+        authority_turn_dropped(s->turn.issuer);
+        tick(s);
+        assert_int_equal(events(s, EVENT_CA_LATE), 1);
+        assert_int_equal(effects(s, EFFECT_SERVER), 1);
 }
 
 static void a_crl_is_made_anew_at_half_of_its_time(void **state) {
@@ -924,6 +974,8 @@ int main(void) {
                 TEST(another_server_name_takes_another_leaf_and_the_cas_end_takes_none_in_a_row),
                 TEST(a_revoked_certificate_is_on_the_crl_of_the_same_turn),
                 TEST(a_retiring_generations_certificates_go_to_its_own_crl),
+                TEST(certificates_that_were_replaced_share_one_crl),
+                TEST(what_was_done_in_a_turn_that_is_dropped_is_done_again),
                 TEST(a_crl_is_made_anew_at_half_of_its_time),
                 TEST(a_key_that_is_away_stops_only_signing_and_comes_back_by_itself),
                 TEST(a_key_file_is_taken_and_sealed),

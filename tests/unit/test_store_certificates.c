@@ -461,6 +461,17 @@ static void trimming_takes_no_more_than_asked_and_the_oldest_first(void **state)
         assert_int_equal(certificate_trim(*state, 9 * DAY, SIZE_MAX), 3);
 }
 
+static void a_compromised_keys_certificate_is_never_trimmed(void **state) {
+        struct certificate c = certificate_of("d", 1, 1);
+        struct moment now = at(1);
+
+        c.not_after = DAY;
+        add_certificate(*state, &c);
+        assert_int_equal(certificate_revoke(*state, c.fingerprint, REVOKED_KEY_COMPROMISE, &now), 1);
+        assert_int_equal(certificate_trim(*state, 9 * DAY, 9), 0);
+        assert_int_equal(certificate_key_is_compromised(*state, c.public_key), 1);
+}
+
 /* ---- credentials of certificates ---- */
 
 static void a_certificates_credential_has_no_secret_and_needs_none(void **state) {
@@ -911,6 +922,7 @@ int main(void) {
                 IN_MEMORY(what_ran_out_is_trimmed_once_its_credential_is_gone),
                 IN_MEMORY(a_credential_that_was_there_before_its_certificate_keeps_it),
                 IN_MEMORY(trimming_takes_no_more_than_asked_and_the_oldest_first),
+                IN_MEMORY(a_compromised_keys_certificate_is_never_trimmed),
                 IN_MEMORY(a_certificates_credential_has_no_secret_and_needs_none),
                 IN_MEMORY(a_new_data_key_has_nothing_to_do_for_certificates),
                 IN_MEMORY(a_removed_device_leaves_revoked_certificates_and_nothing_else),
