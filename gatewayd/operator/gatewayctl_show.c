@@ -352,6 +352,19 @@ static void put_devices(const struct screen *screen, const struct value *devices
         put_fact(screen, "due", COLOUR_NONE, text);
 }
 
+static void put_registrar(const struct screen *screen, const struct value *north) {
+        const char *est = value_text(north, "est"), *reason = value_text(north, "est_reason");
+        uint64_t waiting = value_number(north, "enrolments_waiting");
+        bool is_down = strcmp(est, "down") == 0;
+        char text[400], count[SAY_MAX];
+
+        if (strcmp(est, "none") == 0 && waiting == 0)
+                return;
+        snprintf(text, sizeof text, "EST server %s%s%s, %s %s waiting", est, is_down && reason[0] ? ": " : "",
+                 is_down ? reason : "", count_say(waiting, count), waiting == 1 ? "enrolment" : "enrolments");
+        put_fact(screen, "registrar", is_down ? COLOUR_WARN : COLOUR_NONE, text);
+}
+
 static void put_uplink(const struct screen *screen, const struct value *status) {
         const struct value *north = value_member(status, "north"), *backlog = value_member(status, "backlog");
         const struct value *horizon = value_member(status, "horizon");
@@ -369,6 +382,7 @@ static void put_uplink(const struct screen *screen, const struct value *status) 
         snprintf(text, sizeof text, "%s records, %s", count_say(value_number(backlog, "records"), a),
                  bytes_say(value_number(backlog, "bytes"), b));
         put_fact(screen, "backlog", COLOUR_NONE, text);
+        put_registrar(screen, north);
         if (seconds == INT64_MAX)
                 snprintf(text, sizeof text, "nothing fills up");
         else

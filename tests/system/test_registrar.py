@@ -185,6 +185,7 @@ class Uplink(Registrar):
         identity, csr = self.device("lonely"), pki.csr(pki.new_key(), serial="lonely")
         self.assertEqual(self.ask(identity, csr)[0], "5.03")
         self.assertEqual(self.g.ctl("status", "--json")[1]["north"]["enrolments_waiting"], 1)
+        self.assertRegex(self.g.ctl("status")[1], "registrar  EST server .*, 1 enrolment waiting")
         self.g.stop()
         self.g.start()
         self.g.wait_event("uplink-down", reason="the EST server")
