@@ -75,12 +75,14 @@ static int collect_anchors(struct turn *turn, const struct profile *profile, STA
         return r < 0 ? r : add_certificates(to, buffer_bytes(&upstream));
 }
 
-/* It knows them now. A row is written only where that is news. */
+/* It knows them now. A row is written only where that is news. Whoever comes with a replaced key may be somebody
+ * else, from whom the device would not hear of them. */
 static int mark_known(struct turn *turn, const struct identity *from, uint32_t newest) {
+        bool is_current = from->credential.state == KEY_ACTIVE || from->credential.state == KEY_PRE_ACTIVE;
         struct device device = from->device;
         int r;
 
-        if (newest == 0 || device.anchors == newest)
+        if (newest == 0 || device.anchors == newest || !is_current)
                 return 0;
         device.anchors = newest;
         r = device_update(turn->store, &device);

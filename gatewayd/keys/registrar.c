@@ -298,7 +298,9 @@ static int insert_certificate(struct turn *turn, X509 *certificate, const struct
         if (r != -EEXIST)
                 return r;
         r = certificate_get(turn->store, row.fingerprint, &before);
-        return r < 0 ? r : strcmp(before.device, row.device) == 0 ? 0 : -EBADMSG;
+        if (r < 0)
+                return r;
+        return strcmp(before.device, row.device) == 0 && before.revoked == REVOKED_NOT ? 0 : -EBADMSG;
 }
 
 /* To be sent again, after what upstream or the back-off says. */
@@ -343,7 +345,7 @@ static int take_for_device(struct turn *turn, struct enrolment *enrolment, STACK
         if (r >= 0)
                 r = certificate ? check_certificate(turn, certificate, enrolment, &device, reason) : -EBADMSG;
         if (r >= 0) {
-                snprintf(reason, sizeof reason, "the certificate is already another device's");
+                snprintf(reason, sizeof reason, "the certificate is another device's already, or was revoked here");
                 r = insert_certificate(turn, certificate, enrolment, enrolment->fingerprint);
         }
         if (r == -EBADMSG) {

@@ -58,6 +58,32 @@ static void one_ca_certificate_is_given_as_287_and_several_are_not(void **state)
         unit_free(&unit);
 }
 
+static void whoever_comes_with_a_replaced_key_does_not_fetch_crts_for_the_device(void **state) {
+        struct bed *bed = *state;
+        struct unit unit = unit_new(bed, "meter-1"), thief = { .id = "meter-1" };
+        EVP_PKEY *key = new_key();
+        struct buffer der = { 0 };
+        struct reply reply;
+
+        bed->profile->on_conflict = CONFLICT_ALLOW;
+        unit_use(&thief, unit.key, buffer_bytes(&unit.chain));
+        assert_int_equal(enrol(bed, &unit, "est/sen", key, &der), CODE_CHANGED);
+        unit_use(&unit, key, buffer_bytes(&der));
+        assert_int_equal(unit_connect(bed, &unit), 0);
+        assert_int_equal(unit_connect(bed, &thief), 0);
+        assert_int_equal(get(bed, &thief, "est/crts", NULL, FORMAT_NONE, &reply), CODE_CONTENT);
+        buffer_free(&reply.payload);
+        assert_int_equal(fixture_device(bed->f, "meter-1").anchors, 0);
+        assert_true(fixture_due(bed->f, &unit.identity) & DUE_ANCHORS);
+        assert_int_equal(get(bed, &unit, "est/crts", NULL, FORMAT_NONE, &reply), CODE_CONTENT);
+        buffer_free(&reply.payload);
+        assert_int_equal(fixture_device(bed->f, "meter-1").anchors, 1);
+        EVP_PKEY_free(key);
+        buffer_free(&der);
+        unit_free(&unit);
+        unit_free(&thief);
+}
+
 static void without_a_ca_there_is_nothing_to_fetch_and_nobody_to_sign(void **state) {
         struct bed *bed = *state;
         struct unit unit = unit_new(bed, "meter-1");
@@ -668,6 +694,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 ON_SITE(crts_hands_out_the_ca_and_the_device_owes_that_no_more),
                 ON_SITE(one_ca_certificate_is_given_as_287_and_several_are_not),
+                ON_SITE(whoever_comes_with_a_replaced_key_does_not_fetch_crts_for_the_device),
                 WITHOUT_CA(without_a_ca_there_is_nothing_to_fetch_and_nobody_to_sign),
                 ON_SITE(att_names_what_the_profile_takes),
                 ON_SITE(the_crl_is_asked_for_by_generation),

@@ -209,6 +209,31 @@ static void a_revoked_or_ended_certificate_is_asked_for_anew(void **state) {
         assert_waits(bed, 30, 60);
 }
 
+static void the_same_certificate_again_after_its_revocation_is_not_taken(void **state) {
+        struct bed *bed = *state;
+        struct moment now = bed->f->turn.now;
+        struct message_enrolled same = { .outcome = ENROL_ISSUED, .http_status = 200 };
+        _cleanup_(buffer_free) struct buffer cms = { 0 };
+        STACK_OF(X509) *certificates = sk_X509_new_null();
+        X509 *certificate;
+
+        assert_waits(bed, 30, 60);
+        issue(bed, must_be_due(bed).number, bed->key, DEVICE, in_a_year(bed));
+        assert_int_equal(ask(bed), 1);
+        assert_int_equal(certificate_revoke(bed->f->store, bed->certificate.fingerprint, REVOKED_CESSATION, &now), 1);
+        certificate = x509_read(buffer_bytes(&bed->der));
+        sk_X509_push(certificates, certificate);
+        assert_int_equal(x509_pkcs7_write(certificates, &cms), 0);
+        sk_X509_pop_free(certificates, X509_free);
+        assert_waits(bed, 30, 60);
+        same.number = must_be_due(bed).number;
+        same.certificates = buffer_bytes(&cms);
+        assert_int_equal(registrar_answer(&bed->f->turn, &same), 0);
+        /* Not asked anew at once, over and over: the device hears where the trouble is. */
+        assert_int_equal(ask(bed), -EPROTO);
+        assert_int_equal(bed->problem.code, CODE_BAD_GATEWAY);
+}
+
 static void a_certificate_for_another_key_name_or_time_is_not_taken(void **state) {
         struct bed *bed = *state;
         EVP_PKEY *other = x509_key_new(X509_KEY_P256);
@@ -407,6 +432,7 @@ int main(void) {
                 TEST(the_certificate_is_given_to_whoever_has_the_key_again_and_again),
                 TEST(a_certificate_in_use_is_no_answer_to_its_own_renewal),
                 TEST(a_revoked_or_ended_certificate_is_asked_for_anew),
+                TEST(the_same_certificate_again_after_its_revocation_is_not_taken),
                 TEST(a_certificate_for_another_key_name_or_time_is_not_taken),
                 TEST(a_key_that_became_another_devices_meanwhile_is_not_taken),
                 TEST(the_owners_retry_after_is_kept_and_told_up_to_a_day),
