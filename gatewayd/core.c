@@ -119,7 +119,6 @@ struct turn *core_begin(struct core *core, const char *actor) {
 void core_drop(struct core *core) {
         store_rollback(core->store);
         turn_clear(&core->turn);
-        authority_turn_dropped(core->turn.issuer);
         output_drop_open(&core->outputs, -ECANCELED);
         session_forget_attempt(core->sessions, core->attempt);
         core->is_turn_open = false;
@@ -139,6 +138,7 @@ static int close_turn(struct core *core) {
                         r = store_commit(core->store, &turn);
                 if (r < 0) {
                         core_drop(core);
+                        authority_turn_dropped(core->turn.issuer);
                         core->is_degraded = true;
                         tell(core, EVENT_STORE_DEGRADED, "a turn could not be committed and was dropped: %s",
                              strerror(-r));
