@@ -147,7 +147,9 @@ static int on_connected(struct core *core, struct frame *frame) {
         r = take_proof(core, &m, &identity);
         if (r < 0) {
                 event_from_peer(core, EVENT_HANDSHAKE_REFUSED, m.identity, m.peer,
-                                "the credential ended while the handshake was under way", 1);
+                                "the handshake proved a credential that opens nothing: it ended meanwhile, or is not "
+                                "this device's",
+                                1);
                 evict_handle(core, m.session);
                 return 0;
         }
