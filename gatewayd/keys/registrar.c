@@ -3,7 +3,7 @@
 /* What waits for the owner's CA, and what its answers are worth. Devices do not wait for an answer on their
  * session: they are told when to come again, and the same key finds its row (RFC 9148 §4.7). */
 
-#include "gatewayd/keys/registrar.h"
+#include "gatewayd/keys/registrar_parts.h"
 
 #include <errno.h>
 
@@ -18,8 +18,6 @@
 #define WAIT_LEAST_SEC   30
 #define WAIT_MOST_SEC    3600
 #define WAIT_OFFLINE_SEC 600
-/* The most that upstream's Retry-After may ask for. */
-#define RETRY_AFTER_MAX_SEC 86400
 /* How long a refusal is remembered, and a row with its answer kept: powered-on seconds. */
 #define REFUSAL_SEC 600
 #define ANSWER_SEC  (7 * INT64_C(86400))
@@ -217,7 +215,7 @@ static bool is_for_key(X509 *certificate, const struct enrolment *enrolment) {
         return key && x509_key_digest(key, digest) >= 0 && memcmp(digest, enrolment->public_key, sizeof digest) == 0;
 }
 
-static X509 *find_for_key(STACK_OF(X509) * certificates, const struct enrolment *enrolment) {
+X509 *registrar_find_for_key(STACK_OF(X509) * certificates, const struct enrolment *enrolment) {
         for (int i = 0; i < sk_X509_num(certificates); i++)
                 if (is_for_key(sk_X509_value(certificates, i), enrolment))
                         return sk_X509_value(certificates, i);
@@ -317,8 +315,8 @@ static int try_later(struct turn *turn, struct enrolment *enrolment, uint16_t ht
         return enrolment_update(turn->store, enrolment);
 }
 
-static int settle(struct turn *turn, struct enrolment *enrolment, enum enrolment_state state, uint16_t http_status,
-                  const char *reason) {
+int registrar_settle(struct turn *turn, struct enrolment *enrolment, enum enrolment_state state, uint16_t http_status,
+                     const char *reason) {
         int r;
 
         enrolment->state = state;
@@ -334,7 +332,7 @@ static int settle(struct turn *turn, struct enrolment *enrolment, enum enrolment
 
 static int take_for_device(struct turn *turn, struct enrolment *enrolment, STACK_OF(X509) * certificates,
                            uint16_t http_status) {
-        X509 *certificate = find_for_key(certificates, enrolment);
+        X509 *certificate = registrar_find_for_key(certificates, enrolment);
         char reason[160] = "no certificate in the answer is for the key asked for";
         struct device device;
         int r;
@@ -352,147 +350,7 @@ static int take_for_device(struct turn *turn, struct enrolment *enrolment, STACK
                 enrolment->fingerprint[0] = 0;
                 return try_later(turn, enrolment, http_status, 0, reason);
         }
-        return r < 0 ? r : settle(turn, enrolment, ENROLMENT_ISSUED, http_status, "");
-}
-
-/* ---- the gateway's own sub-CA ---- */
-
-/* The generation that waits for its certificate. -ENOENT. */
-static int requested_generation(struct turn *turn, bool *ret_has_active, uint32_t *ret) {
-        struct authority list[AUTHORITIES_MAX];
-        ssize_t n = authority_list(turn->store, list, ELEMENTS(list));
-        int r = -ENOENT;
-
-        *ret_has_active = false;
-        for (ssize_t i = 0; i < n; i++) {
-                if (list[i].state == AUTHORITY_ACTIVE && !list[i].is_root)
-                        *ret_has_active = true;
-                if (list[i].state != AUTHORITY_REQUESTED)
-                        continue;
-                *ret = list[i].generation;
-                r = 0;
-        }
-        return n < 0 ? (int)n : r;
-}
-
-/* The certificate among `pool` that issued `subject`; NULL: none, or it issued itself. */
-static X509 *issuer_in(STACK_OF(X509) * pool, X509 *subject) {
-        if (X509_check_issued(subject, subject) == X509_V_OK)
-                return NULL;
-        for (int i = 0; i < sk_X509_num(pool); i++) {
-                X509 *issuer = sk_X509_value(pool, i);
-
-                if (X509_check_issued(issuer, subject) == X509_V_OK &&
-                    X509_verify(subject, X509_get0_pubkey(issuer)) == 1)
-                        return issuer;
-        }
-        return NULL;
-}
-
-/* The new CA's certificate with its chain, as far as the answer and the anchors know it. */
-static int write_chain(struct turn *turn, X509 *leaf, STACK_OF(X509) * answer, struct buffer *to) {
-        _cleanup_(buffer_free) struct buffer known = { 0 };
-        STACK_OF(X509) *anchors = NULL;
-        int r;
-
-        if (registrar_anchors(turn, &known) >= 0)
-                anchors = x509_read_chain(buffer_bytes(&known));
-        r = x509_write(leaf, to);
-        for (size_t depth = 0; r >= 0 && depth < CHAIN_MAX; depth++) {
-                X509 *issuer = issuer_in(answer, leaf);
-
-                if (!issuer && anchors)
-                        issuer = issuer_in(anchors, leaf);
-                if (!issuer)
-                        break;
-                r = x509_write(issuer, to);
-                leaf = issuer;
-        }
-        sk_X509_pop_free(anchors, X509_free);
-        ERR_clear_error();
-        return r;
-}
-
-/* authority_import() is all or nothing: what it refuses leaves no trace but the row's reason. */
-static int import(struct turn *turn, struct bytes chain, char *warning, struct problem *problem) {
-        size_t mark = turn_mark(turn);
-        int r = store_savepoint(turn->store);
-
-        if (r < 0)
-                return r;
-        r = authority_import(turn, chain, warning, problem);
-        if (r >= 0)
-                return store_savepoint_release(turn->store);
-        turn_rewind(turn, mark);
-        return store_savepoint_rollback(turn->store) < 0 ? -EIO : -EBADMSG;
-}
-
-static int take_for_authority(struct turn *turn, struct enrolment *enrolment, STACK_OF(X509) * certificates,
-                              uint16_t http_status) {
-        _cleanup_(buffer_free) struct buffer chain = { 0 };
-        X509 *certificate = find_for_key(certificates, enrolment);
-        char warning[256] = "";
-        struct problem problem = { 0 };
-        uint32_t generation;
-        bool has_active;
-        int r;
-
-        r = requested_generation(turn, &has_active, &generation);
-        if (r == -ENOENT) /* an operator was quicker */
-                return settle(turn, enrolment, ENROLMENT_ISSUED, http_status, "");
-        if (r < 0)
-                return r;
-        if (!certificate)
-                return settle(turn, enrolment, ENROLMENT_REFUSED, http_status,
-                              "no certificate in the answer is for the key asked for");
-        r = write_chain(turn, certificate, certificates, &chain);
-        if (r >= 0)
-                r = import(turn, buffer_bytes(&chain), warning, &problem);
-        if (r == -EBADMSG)
-                return settle(turn, enrolment, ENROLMENT_REFUSED, http_status, problem.detail);
-        return r < 0 ? r : settle(turn, enrolment, ENROLMENT_ISSUED, http_status, "");
-}
-
-int registrar_ask_authority(struct turn *turn) {
-        _cleanup_(buffer_free) struct buffer der = { 0 };
-        struct enrolment enrolment = { .state = ENROLMENT_WAITING, .asked = turn->now }, before;
-        X509_REQ *request;
-        const uint8_t *at;
-        uint32_t generation;
-        int r;
-
-        if (!turn->config->north.est_url[0])
-                return 0;
-        r = requested_generation(turn, &enrolment.is_renewal, &generation);
-        if (r >= 0)
-                r = authority_read(turn->store, generation, AUTHORITY_CSR, &der);
-        if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        at = der.data;
-        request = d2i_X509_REQ(NULL, &at, (long)der.size);
-        if (!request || x509_key_digest(X509_REQ_get0_pubkey(request), enrolment.public_key) < 0 ||
-            EVP_Digest(der.data, der.size, enrolment.csr, NULL, EVP_sha256(), NULL) != 1)
-                r = -EBADMSG;
-        X509_REQ_free(request);
-        ERR_clear_error();
-        if (r < 0)
-                return r;
-
-        r = enrolment_find(turn->store, "", enrolment.public_key, &before);
-        if (r >= 0 && (before.state != ENROLMENT_REFUSED ||
-                       moment_powered_age(&turn->now, &before.answered) < RETRY_AFTER_MAX_SEC))
-                return 0;
-        if (r >= 0 || r == -ENOENT)
-                r = enrolment_remove_device(turn->store, "");
-        if (r >= 0)
-                r = enrolment_insert(turn->store, &enrolment, buffer_bytes(&der));
-        if (r >= 0)
-                r = turn_event(turn, EVENT_ENROLMENT_WAITING, NULL, NULL,
-                               "enrolment %llu: this gateway's own CA, generation %u, waits for the owner's CA",
-                               (unsigned long long)enrolment.number, generation);
-        if (r >= 0)
-                turn_effect(turn, EFFECT_ENROL, NULL, NULL);
-        return r;
+        return r < 0 ? r : registrar_settle(turn, enrolment, ENROLMENT_ISSUED, http_status, "");
 }
 
 /* ---- what came ---- */
@@ -504,7 +362,7 @@ static int take_issued_answer(struct turn *turn, struct enrolment *enrolment, co
         if (!certificates)
                 return try_later(turn, enrolment, answer->http_status, 0, "the answer is no certs-only message");
         r = enrolment->device[0] ? take_for_device(turn, enrolment, certificates, answer->http_status)
-                                 : take_for_authority(turn, enrolment, certificates, answer->http_status);
+                                 : registrar_take_for_authority(turn, enrolment, certificates, answer->http_status);
         sk_X509_pop_free(certificates, X509_free);
         return r;
 }
@@ -529,7 +387,7 @@ int registrar_answer(struct turn *turn, const struct message_enrolled *answer) {
                 r = try_later(turn, &enrolment, answer->http_status, answer->retry_sec, reason);
                 break;
         case ENROL_REFUSED:
-                r = settle(turn, &enrolment, ENROLMENT_REFUSED, answer->http_status, reason);
+                r = registrar_settle(turn, &enrolment, ENROLMENT_REFUSED, answer->http_status, reason);
                 break;
         case ENROL_FAILED:
                 r = try_later(turn, &enrolment, answer->http_status, 0, reason);
