@@ -96,7 +96,8 @@ static bool offers_psk(SSL *ssl) {
         for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
                 const SSL_CIPHER *suite = sk_SSL_CIPHER_value(offered, i);
 
-                if (SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk && sk_SSL_CIPHER_find(ours, (SSL_CIPHER *)suite) >= 0)
+                if (SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk &&
+                    sk_SSL_CIPHER_find(ours, (SSL_CIPHER *)suite) >= 0)
                         return true;
         }
         return false;
@@ -126,8 +127,8 @@ void dtls_certificate_failed(struct session *session, unsigned long reason) {
         }
         /* A client that has no anchors for our certificate says so by an alert instead. Whoever offers no
          * PSK is not helped by a mark, and his neighbours are not to feel it. */
-        if (session->offers_psk && (has_none || (reason >= REASON_OF_ALERTS && suite &&
-                                                 SSL_CIPHER_get_auth_nid(suite) == NID_auth_ecdsa)))
+        if (session->offers_psk &&
+            (has_none || (reason >= REASON_OF_ALERTS && suite && SSL_CIPHER_get_auth_nid(suite) == NID_auth_ecdsa)))
                 marks_add(session->dtls->marks, &session->peer, session->dtls->now_usec);
 }
 

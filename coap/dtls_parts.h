@@ -15,7 +15,7 @@
 struct server_pair {
         EVP_PKEY *key;
         X509 *leaf;
-        STACK_OF(X509) *intermediates; /* may be empty; without the root */
+        STACK_OF(X509) * intermediates; /* may be empty; without the root */
 };
 
 struct dtls {

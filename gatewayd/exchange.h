@@ -52,12 +52,12 @@ enum resource {
         RESOURCE_ME,
         RESOURCE_TIME,
         RESOURCE_CRED,
-        RESOURCE_RATS,       /* /rats/… */
-        RESOURCE_EST_CRTS,   /* /est/crts */
-        RESOURCE_EST_ATT,    /* /est/att */
-        RESOURCE_EST_ENROL,  /* /est/sen, skg, skc */
-        RESOURCE_EST_RENEW,  /* /est/sren */
-        RESOURCE_CRL,        /* /crl */
+        RESOURCE_RATS,      /* /rats/… */
+        RESOURCE_EST_CRTS,  /* /est/crts */
+        RESOURCE_EST_ATT,   /* /est/att */
+        RESOURCE_EST_ENROL, /* /est/sen, skg, skc */
+        RESOURCE_EST_RENEW, /* /est/sren */
+        RESOURCE_CRL,       /* /crl */
 };
 
 struct exchange_entry;

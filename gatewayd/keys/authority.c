@@ -105,9 +105,8 @@ static int read_view(struct turn *turn, struct authority list[AUTHORITIES_MAX], 
         };
         for (ssize_t i = 0; i < n; i++) {
                 ret->leaves[i] = list[i].state == AUTHORITY_RETIRING ? count_leaves(turn, &list[i]) : 0;
-                ret->announce_sec[i] = list[i].state == AUTHORITY_ANNOUNCED
-                                               ? authority_announce_sec(turn, list[i].generation)
-                                               : -1;
+                ret->announce_sec[i] =
+                        list[i].state == AUTHORITY_ANNOUNCED ? authority_announce_sec(turn, list[i].generation) : -1;
                 if (ret->leaves[i] < 0)
                         return (int)ret->leaves[i];
         }

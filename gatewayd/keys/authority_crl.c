@@ -124,8 +124,7 @@ int authority_crls_write(struct turn *turn) {
         for (ssize_t i = 0; i < n; i++) {
                 int r;
 
-                if (!list[i].crl_is_stale ||
-                    (list[i].state != AUTHORITY_ACTIVE && list[i].state != AUTHORITY_RETIRING))
+                if (!list[i].crl_is_stale || (list[i].state != AUTHORITY_ACTIVE && list[i].state != AUTHORITY_RETIRING))
                         continue;
                 r = write_crl(turn, &list[i]);
                 if (r < 0 && r != -EAGAIN)
@@ -149,7 +148,6 @@ int authority_crl(struct turn *turn, uint32_t generation, struct buffer *ret) {
                         return r;
                 generation = active.generation;
         }
-        return authority_is_in_force(turn, generation)
-                       ? authority_read(turn->store, generation, AUTHORITY_CRL, ret)
-                       : -ENOENT;
+        return authority_is_in_force(turn, generation) ? authority_read(turn->store, generation, AUTHORITY_CRL, ret)
+                                                       : -ENOENT;
 }

@@ -18,7 +18,7 @@ static int refuse(struct problem *problem, const char *why) {
 
 /* ---- reading ---- */
 
-static STACK_OF(X509) *read_pem(struct bytes text) {
+static STACK_OF(X509) * read_pem(struct bytes text) {
         BIO *bio = BIO_new_mem_buf(text.data, (int)text.size);
         STACK_OF(X509) *list = sk_X509_new_null();
         X509 *certificate;
@@ -36,7 +36,7 @@ static STACK_OF(X509) *read_pem(struct bytes text) {
         return NULL;
 }
 
-static STACK_OF(X509) *read_certificates(struct bytes input) {
+static STACK_OF(X509) * read_certificates(struct bytes input) {
         STACK_OF(X509) *list = NULL;
 
         if (input.size == 0 || input.size > INT32_MAX)
@@ -53,7 +53,7 @@ static STACK_OF(X509) *read_certificates(struct bytes input) {
 
 /* ---- order: sub-CA first, then each one's issuer ---- */
 
-static int find_index(STACK_OF(X509) *list, int from, EVP_PKEY *key, X509 *subject) {
+static int find_index(STACK_OF(X509) * list, int from, EVP_PKEY *key, X509 *subject) {
         for (int i = from; i < sk_X509_num(list); i++) {
                 X509 *certificate = sk_X509_value(list, i);
 
@@ -64,14 +64,14 @@ static int find_index(STACK_OF(X509) *list, int from, EVP_PKEY *key, X509 *subje
         return -1;
 }
 
-static void swap(STACK_OF(X509) *list, int a, int b) {
+static void swap(STACK_OF(X509) * list, int a, int b) {
         X509 *first = sk_X509_value(list, a);
 
         (void)sk_X509_set(list, a, sk_X509_value(list, b));
         (void)sk_X509_set(list, b, first);
 }
 
-static int put_in_order(STACK_OF(X509) *list, EVP_PKEY *key, struct problem *problem) {
+static int put_in_order(STACK_OF(X509) * list, EVP_PKEY *key, struct problem *problem) {
         int at = find_index(list, 0, key, NULL);
 
         if (at < 0)
@@ -105,11 +105,12 @@ static int check_ca(X509 *ca, struct problem *problem) {
 static int check_pathlen(X509 *ca, struct problem *problem) {
         return X509_get_pathlen(ca) <= 0
                        ? 0
-                       : refuse(problem, "the certificate must have pathlen 0 or none: this CA issues to devices alone");
+                       : refuse(problem,
+                                "the certificate must have pathlen 0 or none: this CA issues to devices alone");
 }
 
 /* Signatures, CA flags and path lengths up to the last certificate; what time it is is looked at elsewhere. */
-static int verify(STACK_OF(X509) *list, struct problem *problem) {
+static int verify(STACK_OF(X509) * list, struct problem *problem) {
         X509 *top = sk_X509_value(list, sk_X509_num(list) - 1);
         X509_STORE_CTX *context = X509_STORE_CTX_new();
         X509_STORE *store = X509_STORE_new();
@@ -163,7 +164,7 @@ static bool has_critical_constraints(X509 *certificate) {
         return at >= 0 && X509_EXTENSION_get_critical(X509_get_ext(certificate, at)) == 1;
 }
 
-static bool permits_host(STACK_OF(X509) *list, const char *host) {
+static bool permits_host(STACK_OF(X509) * list, const char *host) {
         GENERAL_NAMES *names = GENERAL_NAMES_new();
         GENERAL_NAME *name = GENERAL_NAME_new();
         ASN1_IA5STRING *text = ASN1_IA5STRING_new();
@@ -190,7 +191,7 @@ static bool permits_host(STACK_OF(X509) *list, const char *host) {
         return is_permitted;
 }
 
-static void look_for_warnings(const struct turn *turn, STACK_OF(X509) *list, char *warning) {
+static void look_for_warnings(const struct turn *turn, STACK_OF(X509) * list, char *warning) {
         const char *host = turn->config->ca.server_name;
         X509 *top = sk_X509_value(list, sk_X509_num(list) - 1);
         bool is_critical = false;
@@ -210,7 +211,7 @@ static void look_for_warnings(const struct turn *turn, STACK_OF(X509) *list, cha
 
 /* ---- import ---- */
 
-static int put_bytes(struct turn *turn, const struct authority *authority, STACK_OF(X509) *list) {
+static int put_bytes(struct turn *turn, const struct authority *authority, STACK_OF(X509) * list) {
         _cleanup_(buffer_free) struct buffer ca = { 0 }, chain = { 0 };
         int r = x509_write(sk_X509_value(list, 0), &ca);
 
@@ -223,7 +224,7 @@ static int put_bytes(struct turn *turn, const struct authority *authority, STACK
         return r;
 }
 
-static int check_key(struct turn *turn, const struct authority *authority, STACK_OF(X509) *list,
+static int check_key(struct turn *turn, const struct authority *authority, STACK_OF(X509) * list,
                      struct problem *problem) {
         _cleanup_(pkey_freep) EVP_PKEY *key = NULL;
         int r = authority_key_open(turn, authority, &key, problem);

@@ -82,7 +82,8 @@ static int key_seal(struct turn *turn, uint32_t generation, EVP_PKEY *key, struc
         int r = key_write(key, &der);
 
         if (r < 0)
-                return problem_set(problem, CODE_INTERNAL, EINVAL, "CA key", "this key cannot be taken out to be sealed");
+                return problem_set(problem, CODE_INTERNAL, EINVAL, "CA key",
+                                   "this key cannot be taken out to be sealed");
         secret_name(generation, name);
         return store_own_secret_put(turn->store, name, buffer_bytes(&der));
 }
@@ -190,7 +191,8 @@ static struct issuer_slot *slot_of(struct issuer *issuer, uint32_t generation) {
 }
 
 static int tell_away(const struct issuer_slot *slot, struct problem *problem) {
-        problem_set(problem, CODE_UNAVAILABLE, EAGAIN, "CA key away", "the CA's key cannot be used now: %s", slot->reason);
+        problem_set(problem, CODE_UNAVAILABLE, EAGAIN, "CA key away", "the CA's key cannot be used now: %s",
+                    slot->reason);
         if (problem)
                 problem->max_age_sec = AWAY_MAX_AGE_SEC;
         return -EAGAIN;

@@ -93,9 +93,8 @@ int authority_admit(struct turn *turn, struct authority *authority) {
         authority_touch(turn);
         turn_effect(turn, EFFECT_ANCHORS, NULL, NULL);
         authority_day(authority->not_after, day);
-        r = turn_event(turn, is_first ? EVENT_CA_READY : EVENT_CA_SUCCESSOR, NULL, NULL,
-                       "generation %u, %s, until %s", authority->generation,
-                       authority->is_root ? "a root" : "under the owner's PKI", day);
+        r = turn_event(turn, is_first ? EVENT_CA_READY : EVENT_CA_SUCCESSOR, NULL, NULL, "generation %u, %s, until %s",
+                       authority->generation, authority->is_root ? "a root" : "under the owner's PKI", day);
         /* Devices can be answered with certificates from this turn on. */
         if (r >= 0 && is_first && turn->issuer)
                 r = authority_server_renew(turn, &ignored);

@@ -100,7 +100,7 @@ static inline void pkey_freep(EVP_PKEY **key) {
 static inline void x509_freep(X509 **certificate) {
         X509_free(*certificate);
 }
-static inline void x509_stack_freep(STACK_OF(X509) **certificates) {
+static inline void x509_stack_freep(STACK_OF(X509) * *certificates) {
         sk_X509_pop_free(*certificates, X509_free);
 }
 

@@ -69,7 +69,8 @@ static bool may_activate(const struct authority_view *view, const struct authori
         int64_t announce_sec = view->announce_sec[index] >= 0 ? view->announce_sec[index] : config->announce_sec;
 
         /* While the gateway is switched off nobody hears of it: powered-on time alone counts. */
-        if (!active || authority_is_spent(active, now) || moment_powered_age(now, &announced->announced) >= announce_sec)
+        if (!active || authority_is_spent(active, now) ||
+            moment_powered_age(now, &announced->announced) >= announce_sec)
                 return true;
         await(next, INT64_MAX, add_capped(announced->announced.powered_sec, announce_sec));
         await(next, active->not_after - authority_spare_sec(active), INT64_MAX);

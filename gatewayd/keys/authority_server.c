@@ -34,7 +34,8 @@ static unix_sec renewal_of(struct turn *turn, X509 *leaf, const struct authority
         if (!leaf || !is_issued_by(ca, leaf) || x509_validity_of(leaf, &validity) < 0 ||
             X509_check_host(leaf, config->server_name, 0, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) != 1)
                 return INT64_MIN;
-        return validity.not_after < active->not_after ? validity.not_after - config->server_validity_sec / 3 : INT64_MAX;
+        return validity.not_after < active->not_after ? validity.not_after - config->server_validity_sec / 3
+                                                      : INT64_MAX;
 }
 
 static int make(struct turn *turn, const struct authority *active, const struct x509_signer *signer) {

@@ -73,8 +73,7 @@ static int end_bytes(struct client *client, struct value *answer, const char *na
 
                 value_print_json(&map, client->screen.to);
         } else {
-                for (size_t size; (size = element_size(der)) > 0;
-                     der = BYTES(der.data + size, der.size - size))
+                for (size_t size; (size = element_size(der)) > 0; der = BYTES(der.data + size, der.size - size))
                         put_pem(client->screen.to, label, BYTES(der.data, size));
         }
         value_free(answer);
@@ -226,9 +225,8 @@ static void add_generation(struct table *table, const struct value *generation, 
         table_add(table, COLOUR_NONE, "%s", subject[0] ? subject : "-");
         table_add(table, COLOUR_NONE, "%s", time_say(value_signed(generation, "not_after", 0), now, text));
         table_add(table, COLOUR_NONE, "%" PRIu64, value_number(generation, "leaves"));
-        table_add(table, has_key ? COLOUR_NONE : COLOUR_BAD, "%.*s%s",
-                  (int)strcspn(value_text(generation, "key"), ":"), value_text(generation, "key"),
-                  has_key ? "" : " (away)");
+        table_add(table, has_key ? COLOUR_NONE : COLOUR_BAD, "%.*s%s", (int)strcspn(value_text(generation, "key"), ":"),
+                  value_text(generation, "key"), has_key ? "" : " (away)");
         table_add(table, is_stale ? COLOUR_WARN : COLOUR_NONE, "%" PRIu64 "%s", value_number(generation, "crl_number"),
                   is_stale ? " (stale)" : "");
 }

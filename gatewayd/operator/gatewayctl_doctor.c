@@ -106,7 +106,8 @@ static void look_at_ca(const struct value *status, struct findings *findings) {
                 find(findings, CRITICAL, "gatewayctl ca roll; under an owner's PKI gatewayctl ca csr, then ca import",
                      "the CA ends in %s and has no successor", span_say(value_signed(ca, "ends_in", 0), span));
         if (value_bool(ca, "is_crl_stale"))
-                find(findings, WARNING, "see that the CA's key can be used; this gateway refuses revoked devices anyway",
+                find(findings, WARNING,
+                     "see that the CA's key can be used; this gateway refuses revoked devices anyway",
                      "a CRL does not name what was revoked since");
 }
 

@@ -52,7 +52,7 @@ struct script {
         bool is_quiet;   /* nothing is printed */
         uint64_t lookup_delay_usec;
         enum certificate_verdict verdict; /* on every client's certificate */
-        uint64_t sequence; /* of replies */
+        uint64_t sequence;                /* of replies */
         uint16_t block_size;
         struct buffer input;
 };

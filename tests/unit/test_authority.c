@@ -310,8 +310,7 @@ static void owner_answer(const struct owner *owner, struct bytes csr, const stru
         X509_set_pubkey(certificate, plan->key ? plan->key : X509_REQ_get0_pubkey(request));
         put_extension(certificate, owner->root, "basicConstraints",
                       plan->constraints ? plan->constraints : "critical,CA:TRUE,pathlen:0");
-        put_extension(certificate, owner->root, "keyUsage",
-                      plan->usage ? plan->usage : "critical,keyCertSign,cRLSign");
+        put_extension(certificate, owner->root, "keyUsage", plan->usage ? plan->usage : "critical,keyCertSign,cRLSign");
         put_extension(certificate, owner->root, "subjectKeyIdentifier", "hash");
         put_extension(certificate, owner->root, "authorityKeyIdentifier", "keyid:always");
         if (plan->names)
@@ -895,10 +894,10 @@ static void a_device_whose_name_the_owner_excludes_gets_nothing(void **state) {
         uint8_t *at;
         int size;
 
-        assert_int_equal(
-                answer_request(s, &owner, &(struct answer_plan){ .names = "critical,permitted;DNS:plant-7.example" },
-                               NULL),
-                0);
+        assert_int_equal(answer_request(s, &owner,
+                                        &(struct answer_plan){ .names = "critical,permitted;DNS:plant-7.example" },
+                                        NULL),
+                         0);
         sk_X509_EXTENSION_push(extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:sensor-1"));
         X509_REQ_add_extensions(request, extensions);
         X509_REQ_set_pubkey(request, key);
@@ -907,9 +906,9 @@ static void a_device_whose_name_the_owner_excludes_gets_nothing(void **state) {
         at = buffer_reserve(&der, (size_t)size);
         der.size = (size_t)i2d_X509_REQ(request, &at);
         assert_int_equal(csr_read(buffer_bytes(&der), &s->profile, false, &csr, &s->problem), 0);
-        assert_int_equal(authority_issue(&s->turn, &csr, csr.key, "sensor-1", &s->profile, NULL, &row, &leaf,
-                                         &s->problem),
-                         -EACCES);
+        assert_int_equal(
+                authority_issue(&s->turn, &csr, csr.key, "sensor-1", &s->profile, NULL, &row, &leaf, &s->problem),
+                -EACCES);
         assert_int_equal(s->problem.code, CODE_FORBIDDEN);
         assert_int_equal(leaf.size, 0);
         assert_int_equal(certificate_count(s->store, 1, START, NULL), 0);
