@@ -159,7 +159,7 @@ static int make_root(struct turn *turn, const struct authority *old, const struc
         r = authority_insert(turn->store, &authority);
         if (r >= 0)
                 r = authority_put(turn->store, authority.generation, AUTHORITY_CERTIFICATE, buffer_bytes(&der));
-        if (r >= 0 && old_signer)
+        if (r >= 0 && old && old_signer)
                 r = put_cross(turn, old, old_signer, authority.generation, root, &validity, problem);
         if (r >= 0)
                 r = authority_announce_put(turn, authority.generation, announce_sec);
