@@ -4,6 +4,7 @@
 /* The configuration, read and validated. Everything here is plain data: no libconfig type leaves
  * this folder. Every key is explained in gatewayd.conf beside this file. */
 
+#include "config/calendar.h"
 #include "gatewayd/bytes.h"
 
 #define PROFILE_NAME_MAX 64
@@ -51,6 +52,10 @@ struct profile {
         enum profile_credential credential;
         int64_t rotate_every_sec;
         double jitter;            /* 0 to 0.5: the share of the interval by which due times spread */
+        struct calendar *rotate_at;   /* then due when it first elapses after the issue, or by rotate_every, whichever
+                                         comes first; NULL: by rotate_every alone */
+        struct calendar *maintenance; /* rotations are offered only in windows that begin then ... */
+        int64_t maintenance_sec;      /* ... and last that long; NULL: at any time */
         int64_t grace_sec;        /* how long the predecessor lives after the successor is proven */
         int64_t max_age_sec;      /* of an operational key without rotation; then on_overdue */
         int64_t attest_every_sec; /* 0 with ATTESTATION_NONE */
@@ -117,6 +122,16 @@ struct north_config {
         int64_t timeout_sec;                  /* of one POST; default 30 */
         char est_url[CONFIG_TEXT_MAX]; /* "https://host/.well-known/est[/label]", the owner's EST server; empty: none */
         bool est_renews_ca;            /* the gateway's sub-CA is renewed there too */
+        bool est_renews_client;        /* and the client certificate, which then lives in the store */
+};
+
+/* The gateway's own keys; group `keys`. */
+struct keys_config {
+        int64_t receipt_every_sec;   /* default 1 y */
+        int64_t data_every_sec;      /* default 90 d */
+        int64_t sealing_every_sec;   /* after that operators are reminded; 0: never; default 2 y */
+        int64_t recovery_every_sec;  /* the same of the recovery key; default 2 y */
+        char backup_recipient[128];  /* "age1…"; empty: the store's recovery key */
 };
 
 struct config {
@@ -133,6 +148,9 @@ struct config {
         int64_t audit_keep_sec;  /* default 5 years of powered-on time; 0 for ever */
         struct north_config north;
         struct ca_config ca;
+        unsigned offers_per_second; /* devices that the schedule calls in a second at most; default 50 */
+        struct keys_config keys;
+        int64_t horizon_warn_sec;     /* an event when the offline horizon comes nearer; default 30 d */
         int64_t class_limit_sec[3][3]; /* longest rotate_every by [sensitivity][criticality] */
         struct profile *profiles;
         size_t profile_count;

@@ -65,7 +65,21 @@
         X(SERVER_CERTIFICATE,     "server-certificate",       "5d0c7b2a9b6f4a51a0d7f3a2c1e40036", 6) \
         X(ENROLMENT_REFUSED,      "enrolment-refused",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40037", 4) \
         X(ENROLMENT_WAITING,      "enrolment-waiting",        "5d0c7b2a9b6f4a51a0d7f3a2c1e40038", 6) \
-        X(IDEVID_CHANGED,         "idevid-changed",           "5d0c7b2a9b6f4a51a0d7f3a2c1e40039", 2)
+        X(IDEVID_CHANGED,         "idevid-changed",           "5d0c7b2a9b6f4a51a0d7f3a2c1e40039", 2) \
+        X(ROTATION_WARNING,         "rotation-overdue-soon",  "5d0c7b2a9b6f4a51a0d7f3a2c1e4003a", 4) \
+        X(ROTATION_ORDERED,         "rotation-ordered",       "5d0c7b2a9b6f4a51a0d7f3a2c1e4003b", 5) \
+        X(ROTATION_PAUSED,          "rotation-paused",        "5d0c7b2a9b6f4a51a0d7f3a2c1e4003c", 4) \
+        X(ROTATION_RESUMED,         "rotation-resumed",       "5d0c7b2a9b6f4a51a0d7f3a2c1e4003d", 5) \
+        X(GATEWAY_KEY_ROTATED,      "gateway-key-rotated",    "5d0c7b2a9b6f4a51a0d7f3a2c1e4003e", 5) \
+        X(GATEWAY_KEY_DUE,          "gateway-key-due",        "5d0c7b2a9b6f4a51a0d7f3a2c1e4003f", 4) \
+        X(UPSTREAM_CERTIFICATE,     "upstream-certificate",   "5d0c7b2a9b6f4a51a0d7f3a2c1e40040", 5) \
+        X(UPSTREAM_CERTIFICATE_LATE,"upstream-certificate-late", "5d0c7b2a9b6f4a51a0d7f3a2c1e40041", 3) \
+        X(BACKUP_MADE,              "backup-made",            "5d0c7b2a9b6f4a51a0d7f3a2c1e40042", 5) \
+        X(BACKUP_FAILED,            "backup-failed",          "5d0c7b2a9b6f4a51a0d7f3a2c1e40043", 3) \
+        X(BACKUP_OLD,               "backup-old",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40044", 4) \
+        X(STORE_RESTORED,           "store-restored",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40045", 4) \
+        X(CERTIFICATE_ADOPTED,      "certificate-adopted",    "5d0c7b2a9b6f4a51a0d7f3a2c1e40046", 4) \
+        X(HORIZON_NEAR,             "offline-horizon-near",   "5d0c7b2a9b6f4a51a0d7f3a2c1e40047", 4)
 /* clang-format on */
 
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,

@@ -40,6 +40,7 @@ struct turn {
         struct issuer *issuer;             /* the CA's open keys; NULL where nothing is issued */
         bool is_upstream_away;             /* the owner's EST server is known to be out of reach now */
         struct moment now;
+        unsigned *offers;  /* how many devices may still be called to work this second; NULL: as many as there are */
         const char *actor; /* who acts: "device", "schedule", "upstream", "uid 0"; for the audit table */
         struct effect *effects;
         size_t effect_count, effect_capacity;

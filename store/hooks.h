@@ -11,5 +11,9 @@ struct store_hooks {
         /* On the barrier thread, before a pass begins and after it has ended. May be NULL. */
         void (*pass_begins)(void *userdata, enum checkpoint_pass pass);
         void (*pass_ends)(void *userdata, enum checkpoint_pass pass);
+        /* Before each change of a row, each commit, each flush and each checkpoint's pass: where a test may end the
+         * process. `what` is the statement, or "commit", "flush", "checkpoint". On the barrier thread too. May be
+         * NULL. */
+        void (*operation)(void *userdata, const char *what);
         void *userdata;
 };

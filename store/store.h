@@ -17,7 +17,7 @@
 #include "gatewayd/problem.h"
 #include "gatewayd/secret.h"
 
-#define STORE_SCHEMA_VERSION 2
+#define STORE_SCHEMA_VERSION 3
 /* A gatewayd older than this schema must not write the store (A/B images roll back). */
 #define STORE_OLDEST_WRITER 1
 
@@ -72,10 +72,30 @@ void store_statistics(struct store *store, struct store_statistics *ret);
 
 /* Replaces the key-encryption key: wraps the data keys anew, in the current turn. */
 int store_rewrap(struct store *store, struct bytes new_key_encryption_key);
+/* The same in two steps, for a key that must first be put where the next start finds it: from the first on either
+ * key opens the store (and every data key made since is wrapped by both); the second makes the new one the only
+ * one. A start with the new key is the second step; a start with the old one leaves things as they are. In the
+ * current turn. prepare again: another new key; finish, cancel: -ENOENT where nothing is prepared. */
+int store_rewrap_prepare(struct store *store, struct bytes new_key_encryption_key);
+int store_rewrap_finish(struct store *store);
+int store_rewrap_cancel(struct store *store);
+/* 1: prepared and not finished; 0. */
+int store_rewrap_is_open(struct store *store);
 /* Makes a new data key for what is sealed from now on; store_reseal_some() moves up to `limit` old
  * secrets to it and returns how many are left. */
 int store_data_key_rotate(struct store *store, const struct moment *now);
 int store_reseal_some(struct store *store, size_t limit);
+/* How many secrets are not under the newest data key; cost: one indexed count. */
+int64_t store_reseal_left(struct store *store);
+/* When the data key that seals now was made (unset: with the store, by an older gatewayd), its id, and how often it
+ * has sealed. */
+struct data_key_facts {
+        uint32_t id;
+        struct moment made;
+        uint64_t sealed;
+        unsigned count; /* of data keys that something is still sealed under */
+};
+int store_data_key_facts(struct store *store, struct data_key_facts *ret);
 
 /* The offline recovery key (X25519). Makes a pair, covers all data keys with it, those to come as well, in
  * the current turn; the private half is for the operator to carry away and is kept nowhere. Given as
@@ -92,9 +112,22 @@ struct store_meta {
         struct clock clock;            /* as last recorded */
         uint64_t next_sequence;        /* of receipts; the first is 1 */
         uint8_t last_receipt_hash[32]; /* zeros before the first */
+        struct moment backed_up;       /* when the last backup was finished; unset: never */
+        struct moment backup_of;       /* this store was restored from a backup made then; unset: it was not */
+        struct moment restored;        /* when that was; unset: it was not, or core has not said yet when */
+        bool is_restored_now;          /* restored, and store_meta_set_restored() has not been called since */
 };
 int store_meta_get(struct store *store, struct store_meta *ret);
 int store_meta_set_clock(struct store *store, const struct clock *clock);
+int store_meta_set_backed_up(struct store *store, const struct moment *at);
+/* A backup that is opened in the store's place becomes a store of its own in that: a new incarnation, CRL numbers
+ * far ahead of what the lost one can have reached, the recovery key of before, no asking sessions. Its clock goes on
+ * from the backup's. Core then says when that was, in its first turn. */
+int store_meta_set_restored(struct store *store, const struct moment *at);
+/* The public half of the recovery key into `ret`. -ENOENT: there is none. */
+int store_recovery_public(struct store *store, uint8_t ret[RECOVERY_KEY_BYTES]);
 /* Named secrets of the gateway itself (receipt key). Sealed. -ENOENT when absent. */
 int store_own_secret_get(struct store *store, const char *name, struct buffer *ret);
 int store_own_secret_put(struct store *store, const char *name, struct bytes value);
+/* 1; 0: there was none. */
+int store_own_secret_remove(struct store *store, const char *name);

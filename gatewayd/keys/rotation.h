@@ -13,6 +13,7 @@ enum rotation_action {
         ROTATION_ANNOUNCE,   /* due now: set the due bit, notify */
         ROTATION_DEACTIVATE, /* the predecessor named in the step: grace over, successor confirmed */
         ROTATION_DROP,       /* an unproven pre-active key that nobody took up for too long */
+        ROTATION_WARN,       /* on_overdue comes nearer: `warning` of the step is to be told */
         ROTATION_OVERDUE,    /* the newest key is past max_age: on_overdue applies */
         ROTATION_DESTROY,    /* remove the row of an ended key after its retention */
 };
@@ -22,6 +23,14 @@ struct rotation_view {
         size_t count;
         bool is_announced; /* the due bit is set already */
         bool is_overdue;   /* the standing already shows it */
+        unsigned warned;   /* the last warning told (step.warning); 0: none */
+        /* What operators have ordered for this device (store/orders.h: of its profile and of all, the sooner one).
+         * A paused device is neither called nor punished: on_overdue waits as well. */
+        struct moment asked;
+        int64_t asked_within_sec;
+        bool is_paused;
+        struct due_time pause_end;
+        bool is_held; /* no room to call another device now (pacing): what is due stays due, in its place in the queue */
         /* The newest active one's certificate: how long it is good for. Both 0: it is a PSK. */
         unix_sec tip_not_before, tip_not_after;
 };
@@ -29,6 +38,8 @@ struct rotation_view {
 struct rotation_step {
         enum rotation_action action;
         size_t index;         /* of the credential meant, for DEACTIVATE, DROP, DESTROY */
+        unsigned warning;     /* of WARN: counts up as the end comes nearer (14 d, 3 d, 1 d before, where max_age
+                                 leaves so much after the key is due) */
         struct due_time next; /* with ROTATION_NONE: when to ask again */
 };
 
