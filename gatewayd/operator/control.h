@@ -27,6 +27,7 @@ struct control_status {
         uint64_t relay_in_flight;     /* sent to north, not yet acknowledged */
         bool is_est_known, is_est_up; /* the owner's EST server can be reached */
         char est_reason[160];         /* why it cannot, or is of no use */
+        unix_sec client_end;          /* notAfter of the certificate shown upstream; 0: none, or not known yet */
 };
 
 /* What core does for its operators. A turn is open from turn() to commit_then() or rollback(); control

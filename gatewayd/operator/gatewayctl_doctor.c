@@ -63,10 +63,19 @@ static void look_at_gateway(const struct value *status, struct findings *finding
                      "the clock jumped ahead; for a week calendar ages end nothing");
 }
 
+static const char *horizon_advice(const char *first) {
+        if (strcmp(first, "ca") == 0 || strcmp(first, "ca-chain") == 0)
+                return "gatewayctl ca csr, and gatewayctl ca import with the owner's answer: that needs no uplink";
+        if (strcmp(first, "upstream-certificate") == 0)
+                return "put a new certificate into the file that north.client_certificate names, and reload";
+        return "mend the uplink, or raise backlog_records and backlog_size, or add disk";
+}
+
 static void look_at_uplink(const struct value *status, struct findings *findings) {
         const struct value *north = value_member(status, "north"), *backlog = value_member(status, "backlog");
         int64_t horizon = value_signed(value_member(status, "horizon"), "seconds", INT64_MAX);
         bool is_down = strcmp(value_text(north, "uplink"), "down") == 0;
+        const char *first = value_text(value_member(status, "horizon"), "first");
         uint64_t records = value_number(backlog, "records"), parked = value_number(north, "parked");
         char figure[SAY_MAX], span[SAY_MAX];
 
@@ -76,11 +85,9 @@ static void look_at_uplink(const struct value *status, struct findings *findings
                      "the uplink is down: %.120s; %s records wait", value_text(north, "reason"),
                      count_say(records, figure));
         if (horizon < SOON_SEC && (is_down || strcmp(value_text(north, "verifier"), "none") == 0))
-                find(findings, CRITICAL, "mend the uplink, or raise backlog_records and backlog_size, or add disk",
-                     "in %s without an uplink the %s run out, and devices must keep their evidence",
-                     span_say(horizon, span),
-                     strcmp(value_text(value_member(status, "horizon"), "first"), "disk") == 0 ? "disk's blocks"
-                                                                                               : "backlog's places");
+                find(findings, CRITICAL, horizon_advice(first),
+                     "in %s without an uplink this gives out: %.40s; then %.120s", span_say(horizon, span), first,
+                     value_text(value_member(status, "horizon"), "effect"));
         if (strcmp(value_text(north, "verifier"), "none") == 0 && records > 0)
                 find(findings, NOTICE, "configure north = { verifier = \"collector\"; … }",
                      "%s records of evidence are kept and nobody fetches them", count_say(records, figure));

@@ -365,10 +365,26 @@ static void put_registrar(const struct screen *screen, const struct value *north
         put_fact(screen, "registrar", is_down ? COLOUR_WARN : COLOUR_NONE, text);
 }
 
-static void put_uplink(const struct screen *screen, const struct value *status) {
-        const struct value *north = value_member(status, "north"), *backlog = value_member(status, "backlog");
+/* Until when the uplink may be gone, what gives out then, and what else has an end. */
+static void put_horizon(const struct screen *screen, const struct value *status) {
         const struct value *horizon = value_member(status, "horizon");
         int64_t seconds = value_signed(horizon, "seconds", INT64_MAX);
+        const char *first = value_text(horizon, "first");
+        char text[400], a[SAY_MAX];
+
+        if (seconds == INT64_MAX) {
+                put_fact(screen, "horizon", COLOUR_NONE, "the uplink may be gone for good: nothing gives out");
+                return;
+        }
+        time_say(value_signed(horizon, "until", 0), value_signed(value_member(status, "clock"), "time", 0), a);
+        snprintf(text, sizeof text, "uplink may be gone until %s (limit: %s)", a, first);
+        put_fact(screen, "horizon", seconds < 7 * 86400 ? COLOUR_WARN : COLOUR_NONE, text);
+        snprintf(text, sizeof text, "then %s", value_text(horizon, "effect"));
+        put_fact(screen, "", COLOUR_NONE, text);
+}
+
+static void put_uplink(const struct screen *screen, const struct value *status) {
+        const struct value *north = value_member(status, "north"), *backlog = value_member(status, "backlog");
         const char *uplink = value_text(north, "uplink");
         bool is_down = strcmp(uplink, "down") == 0;
         char text[400], a[SAY_MAX], b[SAY_MAX];
@@ -383,13 +399,7 @@ static void put_uplink(const struct screen *screen, const struct value *status) 
                  bytes_say(value_number(backlog, "bytes"), b));
         put_fact(screen, "backlog", COLOUR_NONE, text);
         put_registrar(screen, north);
-        if (seconds == INT64_MAX)
-                snprintf(text, sizeof text, "nothing fills up");
-        else
-                snprintf(text, sizeof text, "%s without an uplink, then %s %s out", span_say(seconds, a),
-                         value_text(horizon, "first"),
-                         strcmp(value_text(horizon, "first"), "disk") == 0 ? "runs" : "run");
-        put_fact(screen, "horizon", seconds < 7 * 86400 ? COLOUR_WARN : COLOUR_NONE, text);
+        put_horizon(screen, status);
 }
 
 static void put_south(const struct screen *screen, const struct value *south) {

@@ -139,8 +139,17 @@ static void show_horizon(struct method_call *call, const struct horizon_view *vi
 
         answer_section_open(answer, "horizon");
         answer_text(answer, "first", horizon_limit_name(horizon.first));
-        if (horizon.seconds != HORIZON_NEVER)
+        if (horizon.seconds != HORIZON_NEVER) {
                 answer_signed(answer, "seconds", horizon.seconds);
+                answer_signed(answer, "until", view->now.wall + horizon.seconds);
+                answer_text(answer, "effect", horizon_effect(horizon.first));
+        }
+        for (size_t i = 0; i < horizon.count; i++) {
+                char name[64];
+
+                snprintf(name, sizeof name, "%s_in", horizon_limit_name(horizon.ends[i].limit));
+                answer_signed(answer, name, horizon.ends[i].seconds);
+        }
         answer_real(answer, "records_per_day", view->records_per_day);
         answer_real(answer, "disk_bytes_per_day", view->disk_bytes_per_day);
         if (view->disk_free_bytes != UINT64_MAX)
@@ -174,13 +183,13 @@ int method_status(struct method_call *call) {
         struct store_meta meta;
         int has_recovery, r;
 
+        call->backend->status(call->backend->userdata, &status);
         has_recovery = store_has_recovery(call->turn->store);
         r = has_recovery < 0 ? has_recovery : store_meta_get(call->turn->store, &meta);
         if (r >= 0)
-                r = monitor_measure(call->monitor, call->turn, &facts, &view);
+                r = monitor_measure(call->monitor, call->turn, &status, &facts, &view);
         if (r < 0)
                 return r;
-        call->backend->status(call->backend->userdata, &status);
         answer_open(&call->answer, SD_BUS_TYPE_ARRAY, "{sa{sv}}");
         show_gateway(call, &status, &meta, has_recovery == 1);
         show_clock(call);

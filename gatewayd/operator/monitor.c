@@ -25,6 +25,7 @@ struct monitor {
         sd_event_source *timer;
         unsigned looks;
         uint64_t south_refused, south_dropped; /* as last told */
+        bool is_horizon_told;
         /* Devices by profile, counted a page at each look: what the schedule promises. */
         double scheduled_per_day, scheduled_so_far;
         char walked[DEVICE_ID_MAX + 1];
@@ -55,6 +56,7 @@ void monitor_view(const struct monitor_samples *samples, const struct monitor_fa
                                                        : USUAL_RECORD_BYTES;
 
         *ret = (struct horizon_view){
+                .now = facts->now,
                 .records = facts->backlog.records,
                 .records_max = (uint64_t)config->backlog_records,
                 .bytes = facts->backlog.bytes,
@@ -117,8 +119,8 @@ static uint64_t disk_free(const char *path) {
         return (uint64_t)status.f_bavail * status.f_frsize;
 }
 
-int monitor_measure(const struct monitor *monitor, struct turn *turn, struct monitor_facts *ret_facts,
-                    struct horizon_view *ret_view) {
+int monitor_measure(const struct monitor *monitor, struct turn *turn, const struct control_status *status,
+                    struct monitor_facts *ret_facts, struct horizon_view *ret_view) {
         struct store_meta meta;
         int r;
 
@@ -137,7 +139,8 @@ int monitor_measure(const struct monitor *monitor, struct turn *turn, struct mon
         };
         ret_facts->disk_free_bytes = disk_free(turn->config->store_path);
         monitor_view(&monitor->samples, ret_facts, turn->config, ret_view);
-        return 0;
+        ret_view->client_end = status->client_end;
+        return monitor_ends(turn, ret_view);
 }
 
 /* ---- the look now and then ---- */
@@ -188,12 +191,33 @@ static void tell_growth(struct monitor *monitor, uint64_t *told, uint64_t now, c
         *told = now; /* also where a new south begins at 0 again */
 }
 
+bool monitor_horizon_is_near(bool *told, const struct horizon *horizon, int64_t warn_sec) {
+        bool is_near = horizon->seconds < warn_sec, is_news = is_near && !*told;
+
+        if (is_near)
+                *told = true;
+        else if (horizon->seconds - warn_sec > warn_sec / 10)
+                *told = false;
+        return is_news;
+}
+
+static void tell_horizon(struct monitor *monitor, const struct horizon *horizon) {
+        struct event event = { .kind = EVENT_HORIZON_NEAR };
+
+        snprintf(event.reason, sizeof event.reason, "in %lld days: %s; then %s", (long long)(horizon->seconds / 86400),
+                 horizon_limit_name(horizon->first), horizon_effect(horizon->first));
+        if (monitor->backend.event)
+                monitor->backend.event(monitor->backend.userdata, &event);
+}
+
 static void look(struct monitor *monitor) {
         const struct control_backend *backend = &monitor->backend;
         struct control_status status = { 0 };
         struct monitor_facts facts;
         struct horizon_view view;
+        struct horizon horizon;
         struct turn *turn;
+        int64_t warn_sec;
         char line[256];
         int r;
 
@@ -201,8 +225,9 @@ static void look(struct monitor *monitor) {
         if (!turn)
                 return;
         walk_on(monitor, turn);
-        r = monitor_measure(monitor, turn, &facts, &view);
         backend->status(backend->userdata, &status);
+        r = monitor_measure(monitor, turn, &status, &facts, &view);
+        warn_sec = turn->config->horizon_warn_sec;
         backend->rollback(backend->userdata);
         if (r < 0)
                 return; /* a store that cannot be read says so where it is needed */
@@ -213,9 +238,10 @@ static void look(struct monitor *monitor) {
                 tell_growth(monitor, &monitor->south_dropped, status.south[SOUTH_DATAGRAMS_DROPPED],
                             "datagrams dropped by south");
         }
+        horizon = horizon_compute(&view);
+        if (monitor_horizon_is_near(&monitor->is_horizon_told, &horizon, warn_sec))
+                tell_horizon(monitor, &horizon);
         if (backend->status_line) {
-                struct horizon horizon = horizon_compute(&view);
-
                 monitor_line(&status, &facts, &horizon, line, sizeof line);
                 backend->status_line(backend->userdata, line);
         }

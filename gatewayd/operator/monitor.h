@@ -41,13 +41,19 @@ struct monitor_facts {
         uint64_t disk_free_bytes;
         double scheduled_per_day; /* evidence by the profiles' schedules */
 };
+/* An event when the horizon comes nearer than `warn_sec`, once until it is a tenth farther away again. `told` keeps
+ * that; returns whether to tell now. */
+bool monitor_horizon_is_near(bool *told, const struct horizon *horizon, int64_t warn_sec);
 void monitor_view(const struct monitor_samples *samples, const struct monitor_facts *facts, const struct config *config,
                   struct horizon_view *ret);
+
+/* The dates of the issuing CA among the ends of the view (horizon_ends.c). */
+int monitor_ends(struct turn *turn, struct horizon_view *view);
 
 /* "50 devices (48 operational), 12 sessions, uplink down, backlog 1,204 (full in 41 days)". */
 void monitor_line(const struct control_status *status, const struct monitor_facts *facts, const struct horizon *horizon,
                   char *to, size_t to_size);
 
 /* ---- for Status ---- */
-int monitor_measure(const struct monitor *monitor, struct turn *turn, struct monitor_facts *ret_facts,
-                    struct horizon_view *ret_view);
+int monitor_measure(const struct monitor *monitor, struct turn *turn, const struct control_status *status,
+                    struct monitor_facts *ret_facts, struct horizon_view *ret_view);

@@ -20,6 +20,13 @@ static struct horizon_view year_of_evidence(void) {
         };
 }
 
+static int64_t end_of(struct horizon horizon, enum horizon_limit limit) {
+        for (size_t i = 0; i < horizon.count; i++)
+                if (horizon.ends[i].limit == limit)
+                        return horizon.ends[i].seconds;
+        return HORIZON_NEVER;
+}
+
 static void the_backlogs_places_run_out_at_the_measured_rate(void **state) {
         struct horizon_view view = year_of_evidence();
         struct horizon horizon = horizon_compute(&view);
@@ -41,7 +48,7 @@ static void what_gives_out_first_is_named(void **state) {
         view.disk_free_bytes = 5 * 10000;
         assert_int_equal(horizon_compute(&view).first, HORIZON_DISK);
         assert_int_equal(horizon_compute(&view).seconds, 5 * DAY);
-        assert_int_equal(horizon_compute(&view).records_sec, 100 * DAY);
+        assert_int_equal(end_of(horizon_compute(&view), HORIZON_RECORDS), 100 * DAY);
         assert_string_equal(horizon_limit_name(HORIZON_DISK), "disk");
 }
 
@@ -79,6 +86,97 @@ static void a_horizon_beyond_a_century_is_never(void **state) {
 }
 
 /* ---- what is measured ---- */
+
+static void every_date_that_only_an_upstream_moves_is_an_end(void **state) {
+        struct horizon_view view = { .now = { .wall = 1000 * DAY, .quality = CLOCK_HELD } };
+        struct horizon horizon;
+
+        (void)state;
+        view.records_max = view.bytes_max = view.disk_free_bytes = UINT64_MAX;
+        view.ca_end = 1400 * DAY;
+        view.chain_end = 1300 * DAY;
+        view.client_end = 1200 * DAY;
+        view.crl_end = 1020 * DAY;
+        horizon = horizon_compute(&view);
+        assert_int_equal(horizon.count, 4);
+        assert_int_equal(horizon.ends[0].limit, HORIZON_CRL);
+        assert_int_equal(horizon.ends[3].limit, HORIZON_CA);
+        assert_int_equal(horizon.first, HORIZON_CLIENT); /* a stale CRL stops nothing */
+        assert_int_equal(horizon.seconds, 200 * DAY);
+        for (unsigned i = 1; i < HORIZON_LIMITS; i++) {
+                assert_true(horizon_effect((enum horizon_limit)i)[0]);
+                assert_string_not_equal(horizon_limit_name((enum horizon_limit)i), "unknown");
+        }
+}
+
+static void a_date_that_has_passed_is_now_and_never_before(void **state) {
+        struct horizon_view view = { .now = { .wall = 1000 * DAY, .quality = CLOCK_SYNCHRONIZED }, .ca_end = DAY };
+
+        (void)state;
+        view.records_max = view.bytes_max = view.disk_free_bytes = UINT64_MAX;
+        assert_int_equal(horizon_compute(&view).seconds, 0);
+        assert_int_equal(horizon_compute(&view).first, HORIZON_CA);
+}
+
+static void a_clock_that_nobody_knows_is_told_and_limits_nothing(void **state) {
+        struct horizon_view view = year_of_evidence();
+
+        (void)state;
+        view.now.quality = CLOCK_UNKNOWN;
+        assert_int_equal(end_of(horizon_compute(&view), HORIZON_CLOCK), 0);
+        assert_int_equal(horizon_compute(&view).first, HORIZON_RECORDS);
+        view.now.quality = CLOCK_HELD;
+        assert_true(end_of(horizon_compute(&view), HORIZON_CLOCK) == HORIZON_NEVER);
+}
+
+/* Whatever the dates: the horizon is the nearest end that stops something, and the list is in order. */
+static void the_horizon_is_the_least_of_its_ends(void **state) {
+        uint32_t seed = 7;
+
+        (void)state;
+        for (int round = 0; round < 20000; round++) {
+                struct horizon_view view = year_of_evidence();
+                int64_t least = HORIZON_NEVER;
+                struct horizon horizon;
+                unix_sec *ends[] = { &view.ca_end, &view.chain_end, &view.client_end, &view.crl_end };
+
+                view.now.wall = 1000 * DAY;
+                for (size_t i = 0; i < ELEMENTS(ends); i++) {
+                        seed = seed * 1664525 + 1013904223;
+                        *ends[i] = (seed >> 8) % 3 == 0 ? 0 : (int64_t)(seed >> 8) % (2000 * DAY);
+                }
+                view.records = (seed >> 8) % 1200;
+                horizon = horizon_compute(&view);
+                for (size_t i = 0; i < horizon.count; i++) {
+                        const struct horizon_end *end = &horizon.ends[i];
+
+                        assert_true(end->seconds >= 0);
+                        assert_true(i == 0 || end[-1].seconds <= end->seconds);
+                        if (end->limit != HORIZON_CRL && end->limit != HORIZON_CLOCK && end->seconds < least)
+                                least = end->seconds;
+                }
+                assert_true(horizon.seconds == least);
+        }
+}
+
+static void a_near_horizon_is_told_once_until_it_is_far_again(void **state) {
+        struct horizon horizon = { .first = HORIZON_RECORDS, .seconds = 31 * DAY };
+        bool told = false;
+
+        (void)state;
+        assert_false(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        horizon.seconds = 29 * DAY;
+        assert_true(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        assert_false(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        horizon.seconds = 31 * DAY; /* not far enough to call it gone */
+        assert_false(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        horizon.seconds = 29 * DAY;
+        assert_false(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        horizon.seconds = 90 * DAY;
+        assert_false(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+        horizon.seconds = 1;
+        assert_true(monitor_horizon_is_near(&told, &horizon, 30 * DAY));
+}
 
 static void samples_are_an_hour_apart_and_the_oldest_goes_after_a_week(void **state) {
         struct monitor_samples samples = { .count = 0 };
@@ -159,6 +257,11 @@ int main(void) {
                 cmocka_unit_test(without_evidence_nothing_gives_out),
                 cmocka_unit_test(a_full_backlog_is_no_time_away),
                 cmocka_unit_test(a_horizon_beyond_a_century_is_never),
+                cmocka_unit_test(every_date_that_only_an_upstream_moves_is_an_end),
+                cmocka_unit_test(a_date_that_has_passed_is_now_and_never_before),
+                cmocka_unit_test(a_clock_that_nobody_knows_is_told_and_limits_nothing),
+                cmocka_unit_test(the_horizon_is_the_least_of_its_ends),
+                cmocka_unit_test(a_near_horizon_is_told_once_until_it_is_far_again),
                 cmocka_unit_test(samples_are_an_hour_apart_and_the_oldest_goes_after_a_week),
                 cmocka_unit_test(the_rate_is_measured_once_an_hour_has_passed),
                 cmocka_unit_test(a_restored_store_does_not_turn_the_rate_negative),
