@@ -20,6 +20,8 @@
 /* How soon timers are looked at while something half done waits. */
 #define BUSY_USEC       (100 * UINT64_C(1000))
 #define STATISTICS_USEC UINT64_C(1000000)
+/* With sessions that say nothing: whatever has no timer of its own is looked at this often. */
+#define QUIET_USEC (10 * UINT64_C(1000000))
 
 const struct south_settings south_settings_default = {
         .engines = 64,
@@ -76,7 +78,7 @@ static void end_turn(struct south *south) {
         if (south->counters[SOUTH_HALF_OPEN] > 0 || requests_are_waiting(south->requests))
                 wake_at(south, south->now_usec + BUSY_USEC);
         if (south->wake_usec == UINT64_MAX && south->counters[SOUTH_SESSIONS] > 0)
-                wake_at(south, south->now_usec + STATISTICS_USEC);
+                wake_at(south, south->now_usec + QUIET_USEC);
         if (!south->is_ending)
                 link_watch_flush(south->watch);
 }

@@ -21,18 +21,7 @@
 #include "store/audit.h"
 #include "store/certificates.h"
 
-#ifdef GATEWAYD_TESTCLOCK
-#define TICK_USEC (20 * 1000) /* a test moves the clock by a day at a time and does not wait */
-#else
-#define TICK_USEC (1000 * 1000)
-#endif
-/* How many devices one tick looks at: a fleet that falls due together (a long outage) comes in portions. */
-#define TICK_DEVICES       256
-#define RESCHEDULE_DEVICES 64
-#define CLOCK_RECORD_SEC   600
-#define HOUSEKEEPING_SEC   3600
-#define HOUSE_CERTIFICATES 1000 /* that have run out and are removed at a time */
-#define THROTTLE_USEC      (60 * UINT64_C(1000000))
+#define THROTTLE_USEC (60 * UINT64_C(1000000))
 
 uint64_t core_monotonic_usec(void) {
         struct timespec t;
@@ -112,6 +101,7 @@ struct turn *core_begin(struct core *core, const char *actor) {
         core->turn.actor = actor;
         core->is_turn_open = true;
         core->attempt++;
+        core_tick_offer(core);
         tell_clock(core, &core->turn.now, held_before, reading.wall);
         return &core->turn;
 }
@@ -130,6 +120,7 @@ static int close_turn(struct core *core) {
         int r = 0;
 
         core->is_turn_open = false;
+        core_tick_taken(core);
         if (store_is_changed(core->store)) {
                 r = core_authority_before_commit(core);
                 if (r >= 0)
@@ -147,6 +138,7 @@ static int close_turn(struct core *core) {
                         return r;
                 }
                 core->last_turn = turn;
+                core_tick_soon(core);
                 core->clock_recorded = core->clock.powered_sec;
                 if (core->is_degraded) {
                         core->is_degraded = false;
@@ -245,72 +237,6 @@ static int on_barrier(sd_event_source *source, int fd, uint32_t revents, void *u
         return 0;
 }
 
-/* ---- the schedule ---- */
-
-/* After a reload every device's due time is computed anew, a portion a tick. */
-static int reschedule_one(void *userdata, const struct device *device) {
-        struct core *core = userdata;
-        struct device copy = *device;
-
-        snprintf(core->reschedule_after, sizeof core->reschedule_after, "%s", device->id);
-        return schedule_device(&core->turn, &copy);
-}
-
-static void reschedule_some(struct core *core) {
-        char from[DEVICE_ID_MAX + 1];
-        int r;
-
-        memcpy(from, core->reschedule_after, sizeof from);
-        r = device_each(core->store, from, RESCHEDULE_DEVICES, reschedule_one, core);
-        if (r < 0)
-                journal_line(3, "core: devices could not be scheduled anew: %s", strerror(-r));
-        if (r < 0 || strcmp(from, core->reschedule_after) == 0)
-                core->is_rescheduling = false;
-}
-
-static void keep_house(struct core *core) {
-        const struct moment *now = &core->turn.now;
-        int r;
-
-        core->housekept = now->powered_sec;
-        r = challenge_expire(core->store, now, 86400);
-        if (r >= 0 && core->config->audit_keep_sec > 0)
-                r = audit_trim(core->store, now, core->config->audit_keep_sec);
-        if (r >= 0 && now->wall_trusted)
-                r = certificate_trim(core->store, now->wall, HOUSE_CERTIFICATES);
-        if (r < 0)
-                journal_line(3, "core: old rows could not be cleared: %s", strerror(-r));
-}
-
-static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct core *core = userdata;
-        struct turn *turn = core_begin(core, "schedule");
-        int r;
-
-        r = schedule_tick(turn, TICK_DEVICES);
-        if (r < 0)
-                journal_line(3, "core: the schedule could not be carried out: %s", strerror(-r));
-        if (r < 0 && r != -ENOSPC)
-                core_drop(core);
-        else {
-                core_authority_tick(core);
-                if (core->is_rescheduling)
-                        reschedule_some(core);
-                if (turn->now.powered_sec - core->housekept >= HOUSEKEEPING_SEC)
-                        keep_house(core);
-                if (turn->now.powered_sec - core->clock_recorded >= CLOCK_RECORD_SEC) {
-                        core->clock_recorded = turn->now.powered_sec;
-                        (void)store_meta_set_clock(core->store, &core->clock); /* a failure shows at the commit */
-                }
-                core_sessions_check_share(core, core->ticks++ % SESSION_SHARES);
-                (void)core_end(core); /* dealt with there */
-        }
-        journal_throttle_flush(core->throttle, core_monotonic_usec());
-        (void)sd_event_source_set_time(source, usec + TICK_USEC);
-        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        return 0;
-}
-
 /* ---- reload ---- */
 
 static int profile_is_kept(void *userdata, const struct device *device) {
@@ -344,8 +270,7 @@ static void reload(struct core *core, int fd) {
                 core->config = config;
                 core->turn.config = config;
                 core->custodian.gateway_id = config->gateway_id;
-                core->is_rescheduling = true;
-                core->reschedule_after[0] = 0;
+                core_tick_all(core);
                 tell(core, EVENT_CONFIG_RELOADED, "%zu profiles", config->profile_count);
         }
         role_tell(&core->process, FRAME_RELOADED, BYTES(&taken, 1));
@@ -521,8 +446,7 @@ static int set_up(struct core *core) {
         if (r >= 0)
                 r = sd_event_source_set_priority(core->barrier, -5); /* answers before new questions */
         if (r >= 0)
-                r = sd_event_add_time_relative(core->process.event, &core->tick, CLOCK_MONOTONIC, TICK_USEC,
-                                               TICK_USEC / 10, on_tick, core);
+                r = core_tick_start(core);
         return r < 0 ? EXIT_FAILURE : 0;
 }
 
@@ -530,7 +454,7 @@ static void tear_down(struct core *core) {
         core->control = control_free(core->control);
         core_south_detach(core);
         core_north_detach(core);
-        sd_event_source_disable_unref(core->tick);
+        core_tick_stop(core);
         sd_event_source_disable_unref(core->barrier);
         while (core->outputs.count > 0)
                 output_pop(&core->outputs);

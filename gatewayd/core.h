@@ -31,6 +31,16 @@ struct output_queue {
         size_t first, count, capacity;
 };
 
+/* When the schedule is looked at, and how many devices it may call (core_tick.c). */
+struct core_pace {
+        uint64_t due_usec;      /* when the next tick is set for */
+        uint64_t filled_usec;   /* when offers were last given, by the monotonic clock ... */
+        int64_t filled_powered; /* ... and by powered-on seconds */
+        double offers;          /* at most what one second gives */
+        unsigned left;          /* of them in the open turn; turn.offers points here */
+        uint64_t shares_usec;   /* when sessions were last looked at */
+};
+
 /* A link to another role and its place in the loop; NULL while that role is away. */
 struct core_link {
         struct link *link;
@@ -79,7 +89,8 @@ struct core {
         struct control *control;
         uint64_t started_usec;
         sd_event_source *tick, *barrier;
-        unsigned ticks;
+        struct core_pace pace;
+        unsigned ticks;                           /* shares of the sessions looked at */
         char reschedule_after[DEVICE_ID_MAX + 1]; /* where the pass after a reload stands */
         bool is_rescheduling;
         bool is_sandbox_weak, is_sealing_key_file;
@@ -101,6 +112,19 @@ void core_event(struct core *core, const struct event *event);
 uint64_t core_monotonic_usec(void);
 /* The end of core: nothing may leave any more. */
 _Noreturn void core_fatal(struct core *core, enum event_kind kind, const char *reason);
+
+/* core_tick.c */
+/* Starts ticking. */
+int core_tick_start(struct core *core);
+void core_tick_stop(struct core *core);
+/* Gives the turn that begins what may be called in it. */
+void core_tick_offer(struct core *core);
+/* The turn is over: what was called in it counts. */
+void core_tick_taken(struct core *core);
+/* A turn has changed something: what it made due is not to wait for an idle tick. */
+void core_tick_soon(struct core *core);
+/* Every device's due time is worked out anew, a portion a tick. */
+void core_tick_all(struct core *core);
 
 /* core_output.c */
 struct output *output_push(struct output_queue *queue);

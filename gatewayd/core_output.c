@@ -105,8 +105,7 @@ void core_effect(struct core *core, const struct effect *effect) {
                 core_authority_publish(core);
                 break;
         case EFFECT_ANCHORS:
-                core->is_rescheduling = true;
-                core->reschedule_after[0] = 0;
+                core_tick_all(core);
                 break;
         }
 }

@@ -20,7 +20,8 @@
 #include "systemd/journal.h"
 #include "systemd/service.h"
 
-#define HEARTBEAT_USEC        (3 * UINT64_C(1000000))
+/* Each beat wakes every role; a gateway may live on a battery. */
+#define HEARTBEAT_USEC        (10 * UINT64_C(1000000))
 #define HEARTBEATS_MISSED_MAX 2
 #define BACKOFF_MIN_USEC      (50 * UINT64_C(1000))
 #define BACKOFF_MAX_USEC      (30 * UINT64_C(1000000))

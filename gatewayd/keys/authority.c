@@ -320,6 +320,12 @@ void authority_turn_dropped(struct issuer *issuer) {
                         issuer->slots[i].is_told = false;
 }
 
+struct due_time authority_next_look(const struct issuer *issuer) {
+        if (!issuer)
+                return (struct due_time){ INT64_MAX, INT64_MAX };
+        return issuer->is_dirty ? (struct due_time){ 0, 0 } : issuer->next;
+}
+
 int authority_tick(struct turn *turn) {
         static int (*const looks[])(struct turn *, struct due_time *) = { look_generations, look_request, look_server,
                                                                           look_crls };

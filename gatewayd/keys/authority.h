@@ -67,6 +67,8 @@ int authority_roll(struct turn *turn, const char *key_uri, int64_t announce_sec,
 /* What is due: carries out authority_next(), renews the server's leaf, makes CRLs anew. Called each tick; returns
  * at once when nothing is due (*next tells when). */
 int authority_tick(struct turn *turn);
+/* When authority_tick() next has something to do; NULL-safe. */
+struct due_time authority_next_look(const struct issuer *issuer);
 /* A turn that had its tick could not be committed: what was made or told in it counts as not done. NULL-safe. */
 void authority_turn_dropped(struct issuer *issuer);
 
