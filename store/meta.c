@@ -35,8 +35,10 @@ int meta_create(struct store *store) {
 int store_meta_get(struct store *store, struct store_meta *ret) {
         _cleanup_(query_end) struct query q =
                 query_new(store, "SELECT incarnation, next_sequence, last_receipt_hash, clock_floor, clock_powered,"
-                                 " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until"
-                                 " FROM meta WHERE id = 1");
+                                 " clock_boottime, clock_boot_id, clock_was_synchronized, clock_hold_until,"
+                                 " backed_up_wall, backed_up_powered, backed_up_quality, backup_of_wall,"
+                                 " backup_of_powered, backup_of_quality, restored_wall, restored_powered,"
+                                 " restored_quality, is_restored FROM meta WHERE id = 1");
         int r = query_step(&q);
 
         if (r < 0)
@@ -53,7 +55,34 @@ int store_meta_get(struct store *store, struct store_meta *ret) {
         query_get_text(&q, ret->clock.boot_id, sizeof ret->clock.boot_id);
         ret->clock.was_synchronized = query_get_int(&q) != 0;
         ret->clock.hold_until_powered = query_get_int(&q);
+        query_get_moment(&q, &ret->backed_up);
+        query_get_moment(&q, &ret->backup_of);
+        query_get_moment(&q, &ret->restored);
+        ret->is_restored_now = query_get_int(&q) != 0;
         return q.error;
+}
+
+static int set_moment(struct store *store, const char *sql, const struct moment *at) {
+        _cleanup_(query_end) struct query q = query_new(store, sql);
+        int r;
+
+        query_put_moment(&q, at);
+        r = query_run(&q);
+        return r < 0 ? r : 0;
+}
+
+int store_meta_set_backed_up(struct store *store, const struct moment *at) {
+        return set_moment(store,
+                          "UPDATE meta SET backed_up_wall = ?, backed_up_powered = ?, backed_up_quality = ?"
+                          " WHERE id = 1",
+                          at);
+}
+
+int store_meta_set_restored(struct store *store, const struct moment *at) {
+        return set_moment(store,
+                          "UPDATE meta SET restored_wall = ?, restored_powered = ?, restored_quality = ?,"
+                          " is_restored = 0 WHERE id = 1",
+                          at);
 }
 
 int store_meta_set_clock(struct store *store, const struct clock *clock) {
@@ -108,4 +137,11 @@ int store_own_secret_put(struct store *store, const char *name, struct bytes val
         query_put_blob(&q, buffer_bytes(&sealed));
         r = query_run(&q);
         return r < 0 ? r : 0;
+}
+
+int store_own_secret_remove(struct store *store, const char *name) {
+        _cleanup_(query_end) struct query q = query_new(store, "DELETE FROM own_secret WHERE name = ?");
+
+        query_put_text(&q, name);
+        return query_run(&q);
 }

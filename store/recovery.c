@@ -182,3 +182,9 @@ int store_has_recovery(struct store *store) {
 
         return get_public_key(store, public_key);
 }
+
+int store_recovery_public(struct store *store, uint8_t ret[RECOVERY_KEY_BYTES]) {
+        int r = get_public_key(store, ret);
+
+        return r == 0 ? -ENOENT : r < 0 ? r : 0;
+}

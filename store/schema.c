@@ -274,6 +274,41 @@ static const char second[] =
         COUNT("enrolment", "new.state", "1")
         "END;";
 
+/* A moment that was added later: unset in the rows that were there. */
+#define ADD_MOMENT(table, name)                                                                                        \
+        "ALTER TABLE " table " ADD COLUMN " name "_wall INTEGER NOT NULL DEFAULT 0;"                                   \
+        "ALTER TABLE " table " ADD COLUMN " name "_powered INTEGER NOT NULL DEFAULT 0;"                                \
+        "ALTER TABLE " table " ADD COLUMN " name "_quality INTEGER NOT NULL DEFAULT 0;"
+
+/* Orders about rotation, the gateway's own keys, the second key-encryption key while one replaces the other, and
+ * backups.
+ *
+ * A gatewayd of version 2 may write this store. It offers no rotation that was ordered and reminds of no key: both
+ * wait. It opens a store whose sealing key is being replaced with the one of before only; a data key that it makes
+ * meanwhile is covered by the next start of this version (seal_rewrap.c). A backup says itself that no version
+ * before this one may write it: that would not know that it must become another store (restore.c). */
+static const char third[] =
+        "ALTER TABLE meta ADD COLUMN key_check_next BLOB;" /* X25519 public key of the key-encryption key to come */
+        ADD_MOMENT("meta", "backed_up")
+        ADD_MOMENT("meta", "backup_of")
+        ADD_MOMENT("meta", "restored")
+        "ALTER TABLE meta ADD COLUMN is_restored INTEGER NOT NULL DEFAULT 0;" /* and core has not said when */
+        /* Of a backup, what the store has that it was made of; null: this is none. */
+        "ALTER TABLE meta ADD COLUMN backup_writer INTEGER;" /* its oldest_writer */
+        "ALTER TABLE meta ADD COLUMN backup_recovery BLOB;" /* its recovery_public */
+        "ALTER TABLE data_key ADD COLUMN wrapped_next BLOB;" /* to that public key */
+
+        "CREATE TABLE rotation_order ("
+        "  profile TEXT PRIMARY KEY," MOMENT("asked")
+        "  within_sec INTEGER NOT NULL," MOMENT("paused")
+        "  pause_sec INTEGER NOT NULL"
+        ") STRICT, WITHOUT ROWID;"
+        "CREATE TABLE own_key ("
+        "  kind INTEGER PRIMARY KEY,"
+        "  generation INTEGER NOT NULL," MOMENT("made")
+        "  id TEXT NOT NULL, not_after INTEGER NOT NULL, told INTEGER NOT NULL"
+        ") STRICT;";
+
 /* Certificates of devices that a gatewayd of version 1 revoked: reason 9, privilege withdrawn. */
 static const char catch_up[] =
         "UPDATE certificate SET revoked = 9, (revoked_at_wall, revoked_at_powered, revoked_at_quality) = "
@@ -284,6 +319,7 @@ static const char catch_up[] =
 const struct migration schema_migrations[STORE_SCHEMA_VERSION] = {
         { .sql = first, .oldest_writer = 1 },
         { .sql = second, .oldest_writer = 1 },
+        { .sql = third, .oldest_writer = STORE_OLDEST_WRITER },
 };
 
 int schema_catch_up(sqlite3 *db) {
