@@ -177,8 +177,8 @@ static bool work(struct core *core, struct turn *turn) {
                 (void)store_meta_set_clock(core->store, &core->clock); /* a failure shows at the commit */
         }
         check_sessions(core, core_monotonic_usec());
-        (void)core_end(core); /* dealt with there */
-        return r >= 0 && (size_t)r == limit;
+        (void)core_end(core);               /* dealt with there */
+        return r > 0 && (size_t)r == limit; /* what could not even be looked for shows as due */
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -26,6 +26,7 @@ struct monitor {
         unsigned looks;
         uint64_t south_refused, south_dropped; /* as last told */
         bool is_horizon_told;
+        char line[256]; /* as last said */
         /* Devices by profile, counted a page at each look: what the schedule promises. */
         double scheduled_per_day, scheduled_so_far;
         char walked[DEVICE_ID_MAX + 1];
@@ -243,7 +244,9 @@ static void look(struct monitor *monitor) {
                 tell_horizon(monitor, &horizon);
         if (backend->status_line) {
                 monitor_line(&status, &facts, &horizon, line, sizeof line);
-                backend->status_line(backend->userdata, line);
+                if (strcmp(line, monitor->line) != 0)
+                        backend->status_line(backend->userdata, line);
+                memcpy(monitor->line, line, sizeof line);
         }
 }
 
