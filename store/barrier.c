@@ -79,6 +79,7 @@ static void wake_core(struct barrier *b) {
 static int flush(struct barrier *b) {
         int r;
 
+        store_operation(b->hooks, "flush");
         if (b->hooks && b->hooks->flush)
                 r = b->hooks->flush(b->hooks->userdata, b->wal_fd);
         else
@@ -125,6 +126,7 @@ static void checkpoint_pass(struct barrier *b, enum checkpoint_pass pass) {
         pthread_mutex_unlock(&b->lock);
         if (b->hooks && b->hooks->pass_begins)
                 b->hooks->pass_begins(b->hooks->userdata, pass);
+        store_operation(b->hooks, "checkpoint");
         rc = sqlite3_wal_checkpoint_v2(b->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         if (b->hooks && b->hooks->pass_ends)
                 b->hooks->pass_ends(b->hooks->userdata, pass);
@@ -291,8 +293,10 @@ void barrier_free(struct barrier *b) {
         }
         /* The last connection is alone with the file: an emptied WAL makes the next start quick. Where
          * it cannot be emptied everything is still in it. */
-        if (b->db && atomic_load(&b->error) == 0)
+        if (b->db && atomic_load(&b->error) == 0) {
+                store_operation(b->hooks, "checkpoint");
                 (void)sqlite3_wal_checkpoint_v2(b->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        }
         sqlite3_close(b->db);
         if (b->wal_fd >= 0)
                 close(b->wal_fd);

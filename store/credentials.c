@@ -261,7 +261,7 @@ static int reseal_one_own_secret(struct store *store) {
         return r < 0 ? r : 1;
 }
 
-static int count_left(struct store *store) {
+int64_t store_reseal_left(struct store *store) {
         _cleanup_(query_end) struct query q =
                 query_new(store, "SELECT (SELECT count(*) FROM credential WHERE data_key <> 0 AND data_key < ?1)"
                                  " + (SELECT count(*) FROM own_secret WHERE data_key < ?1)");
@@ -269,7 +269,7 @@ static int count_left(struct store *store) {
 
         query_put_int(&q, seal_current_key(&store->seal));
         r = query_step(&q);
-        return r < 0 ? r : (int)query_get_int(&q);
+        return r < 0 ? r : query_get_int(&q);
 }
 
 int store_reseal_some(struct store *store, size_t limit) {
@@ -280,9 +280,5 @@ int store_reseal_some(struct store *store, size_t limit) {
                 if (r == 0)
                         r = reseal_one_credential(store);
         }
-        if (r >= 0)
-                r = count_left(store);
-        if (r == 0 && (r = seal_drop_unused(store)) < 0)
-                return r;
-        return r;
+        return r == 0 ? seal_drop_unused(store) : r;
 }

@@ -6,6 +6,7 @@
 
 #include <sqlite3.h>
 
+#include "gatewayd/crash_point.h"
 #include "store/hooks.h"
 #include "store/store.h"
 
@@ -26,10 +27,17 @@
 
 struct seal_keys; /* lives in a page of its own */
 
+/* What opened the data keys. */
+enum seal_opening {
+        OPENS_WITH_SEALING_KEY,
+        OPENS_WITH_NEXT_KEY, /* the key-encryption key given is the one that was prepared */
+        OPENS_WITH_RECOVERY_KEY,
+};
+
 struct seal {
         struct seal_keys *keys;
         struct bytes recovery_key; /* borrowed, while the store is being opened */
-        bool is_recovered;         /* the data keys were opened with that one */
+        enum seal_opening opens_with;
         bool is_dirty;             /* keys were changed in the open turn: a rollback reloads them */
 };
 
@@ -50,8 +58,8 @@ int seal_init(struct seal *seal, struct bytes key_encryption_key);
 void seal_done(struct seal *seal);
 /* The check value of a key-encryption key that is not in the store yet. */
 int seal_check_value(struct seal *seal, uint8_t ret[WRAPPED_KEY_BYTES]);
-/* Reads and opens the data keys. -EKEYREJECTED: the check value says another key-encryption key;
- * -EUCLEAN: rows are missing or damaged. */
+/* Reads and opens the data keys. -EKEYREJECTED: the check value says another key-encryption key; -ENOKEY: the
+ * one given is prepared, but a data key was made without it; -EUCLEAN: rows are missing or damaged. */
 int seal_load(struct store *store);
 /* After a rollback: reads the keys again where the turn had changed them. */
 int seal_reload(struct store *store);
@@ -69,11 +77,25 @@ int seal_drop_unused(struct store *store);
 typedef int (*data_key_visitor)(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES]);
 int seal_each_key(struct store *store, data_key_visitor visit);
 
+/* ---- seal_rewrap.c ---- */
+
+/* Covers data keys that an older gatewayd has made since the next key-encryption key was prepared. */
+int seal_cover_all(struct store *store);
+/* The store was opened in another way: from now on the key-encryption key given is the only one. */
+int seal_take_over(struct store *store);
+
 /* ---- recovery.c ---- */
 
 /* Wraps a data key to the recovery key besides, where there is one. */
 int recovery_cover(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES]);
+/* Writes the ephemeral public key and what gcm_seal() gives. */
+int recovery_wrap(const uint8_t public_key[RECOVERY_KEY_BYTES], uint32_t id, const uint8_t key[KEY_BYTES],
+                  uint8_t ret[RECOVERY_WRAPPED_BYTES]);
 int recovery_unwrap(struct bytes private_key, uint32_t id, struct bytes wrapped, uint8_t ret[KEY_BYTES]);
+
+/* An X25519 pair that follows from a secret. */
+int recovery_pair_of(const uint8_t secret[KEY_BYTES], const char *label, uint8_t ret_private[RECOVERY_KEY_BYTES],
+                     uint8_t ret_public[RECOVERY_KEY_BYTES]);
 
 /* ---- barrier.c ---- */
 
@@ -112,7 +134,11 @@ struct cached_statement {
 struct store {
         sqlite3 *db;
         char *path;
+        const struct store_hooks *hooks; /* NULL: none */
         int lock_fd;
+        int64_t schema; /* of the file, as it is now */
+        bool is_backup; /* it is one that has not become a store of its own yet */
+        struct store_backup *backup; /* being made of it */
         struct seal seal;
         struct barrier *barrier; /* NULL in memory */
         int event_fd;            /* in memory only; else the barrier's */
@@ -128,6 +154,13 @@ struct store {
         int frames;     /* in the WAL, after the last commit */
 };
 
+/* Something is about to be changed: where a test ends the process. */
+static inline void store_operation(const struct store_hooks *hooks, const char *what) {
+        if (hooks && hooks->operation)
+                hooks->operation(hooks->userdata, what);
+        crash_point(what);
+}
+
 /* ---- store.c, probe.c, schema.c ---- */
 
 #define STORE_APPLICATION_ID 0x67776179 /* "gway" */
@@ -139,6 +172,9 @@ int connection_open_to_write(const char *path, int flags, sqlite3 **ret);
 int connection_run(sqlite3 *db, const char *sql);
 /* The first column of the first row as a number. */
 int connection_number(sqlite3 *db, const char *sql, int64_t *ret);
+int store_file_sync(const char *path);
+/* A file with all that SQLite may have put beside it. */
+void store_files_remove(const char *path);
 /* Looks at an existing file without changing a byte of it or of its -wal and -shm: may this
  * gatewayd, with this key-encryption key, work with it? Loads the data keys. */
 int probe(struct store *store, struct problem *problem);
@@ -152,6 +188,13 @@ int schema_apply(sqlite3 *db, const struct migration *migrations, size_t count);
 extern const struct migration schema_migrations[STORE_SCHEMA_VERSION];
 /* What an older gatewayd that had the store did not know to do. Costs what there is to do. */
 int schema_catch_up(sqlite3 *db);
+
+/* ---- backup.c, restore.c ---- */
+
+/* The store is being closed while one is made. NULL-safe. */
+void backup_abandon(struct store_backup *backup);
+/* A backup becomes a store of its own, in the current turn. */
+int restore_take_over(struct store *store);
 
 /* ---- devices.c ---- */
 

@@ -7,9 +7,12 @@
  * both without touching either when it may not write, does not lock, and keeps its index of the -wal in
  * memory (exclusive mode). Nobody else is there: the lock file is ours. */
 
+#include "store/backup.h"
+#include "store/devices.h"
 #include "store/internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 /* A whole check reads the whole file. Beyond this size only what the devices' access hangs on is
@@ -100,6 +103,7 @@ static int check_version(struct store *store, struct problem *problem) {
         if (connection_number(store->db, "PRAGMA user_version", &version) < 0 ||
             connection_number(store->db, "SELECT oldest_writer FROM meta WHERE id = 1", &oldest_writer) < 0)
                 return corrupt(store, problem, sqlite3_errmsg(store->db));
+        store->schema = version;
         if (version < 1)
                 return corrupt(store, problem, "it says no schema version");
         if (version > STORE_SCHEMA_VERSION && oldest_writer > STORE_SCHEMA_VERSION)
@@ -110,9 +114,32 @@ static int check_version(struct store *store, struct problem *problem) {
         return 0;
 }
 
+/* A backup is one until it is opened in the store's place. */
+static int look_at_marker(struct store *store, struct problem *problem) {
+        int64_t is_backup = 0;
+
+        if (store->schema >= 3 &&
+            connection_number(store->db, "SELECT backup_writer IS NOT NULL FROM meta WHERE id = 1", &is_backup) < 0)
+                return corrupt(store, problem, sqlite3_errmsg(store->db));
+        store->is_backup = is_backup != 0;
+        return 0;
+}
+
 static int check_keys(struct store *store, struct problem *problem) {
         int r = seal_load(store);
 
+        if (r == -EKEYREJECTED && store->is_backup)
+                return problem_set(problem, CODE_INTERNAL, EKEYREJECTED, "store is a backup",
+                                   "%s is a backup%s. It was left untouched: `gatewayctl restore` puts a backup in "
+                                   "place, with the private key of its recipient",
+                                   store->path,
+                                   store->seal.recovery_key.size > 0 ? ", which the recovery key given does not open"
+                                                                     : "");
+        if (r == -ENOKEY)
+                return problem_set(problem, CODE_INTERNAL, EKEYREJECTED, "store sealed with another key",
+                                   "%s was being moved to the sealing key given when an older gatewayd made a data key "
+                                   "that only the one of before opens. It was left untouched: start once with that",
+                                   store->path);
         if (r == -EKEYREJECTED)
                 return problem_set(problem, CODE_INTERNAL, EKEYREJECTED, "store sealed with another key",
                                    "%s was sealed with another sealing key than the one given%s. It was left "
@@ -120,6 +147,12 @@ static int check_keys(struct store *store, struct problem *problem) {
                                    store->path,
                                    store->seal.recovery_key.size > 0 ? ", nor does the recovery key open it" : "");
         return r < 0 ? corrupt(store, problem, "its data keys are missing or do not open") : 0;
+}
+
+static void close_look(struct store *store) {
+        query_cache_clear(store);
+        sqlite3_close(store->db);
+        store->db = NULL;
 }
 
 int probe(struct store *store, struct problem *problem) {
@@ -132,10 +165,70 @@ int probe(struct store *store, struct problem *problem) {
         if (r == 0)
                 r = check_contents(store, problem);
         if (r == 0)
+                r = look_at_marker(store, problem);
+        if (r == 0)
                 r = check_keys(store, problem);
+        close_look(store);
+        return r;
+}
 
-        query_cache_clear(store);
-        sqlite3_close(store->db);
-        store->db = NULL;
+/* ---- a file that is to be put in the store's place ---- */
+
+static int read_copy(struct store *store, struct store_copy *ret) {
+        _cleanup_(query_end) struct query q = query_new(
+                store, store->schema < 3 ? "SELECT incarnation, 0, 0, 0 FROM meta WHERE id = 1"
+                                         : "SELECT incarnation, backup_of_wall, backup_of_powered, backup_of_quality"
+                                           " FROM meta WHERE id = 1");
+        struct device_counts counts;
+        int r = query_step(&q);
+
+        if (r <= 0)
+                return r < 0 ? r : -EUCLEAN;
+        *ret = (struct store_copy){ .is_backup = store->is_backup };
+        query_get_fixed(&q, ret->incarnation, sizeof ret->incarnation);
+        query_get_moment(&q, &ret->made);
+        if (!ret->is_backup)
+                ret->made = MOMENT_NONE; /* of the backup that it was once restored from */
+        r = q.error < 0 ? q.error : device_count(store, &counts);
+        ret->devices = counts.total;
+        return r;
+}
+
+static int look_at_copy(struct store *store, struct store_copy *ret, struct problem *problem) {
+        int r = open_for_looking(store);
+
+        if (r < 0)
+                return problem_set(problem, CODE_INTERNAL, -r, "copy does not open", "%s: %s", store->path,
+                                   strerror(-r));
+        r = check_version(store, problem);
+        if (r == 0)
+                r = check_table(store, NULL, problem);
+        if (r == 0)
+                r = look_at_marker(store, problem);
+        if (r == 0 && store->seal.recovery_key.size > 0)
+                r = check_keys(store, problem);
+        if (r < 0)
+                return r;
+        r = read_copy(store, ret);
+        return r < 0 ? corrupt(store, problem, strerror(-r)) : 0;
+}
+
+int store_copy_look(const char *path, struct bytes private_key, struct store_copy *ret, struct problem *problem) {
+        static const uint8_t nothing[KEY_BYTES];
+        struct store *store = xcalloc(1, sizeof *store);
+        int r;
+
+        store->lock_fd = store->event_fd = -1;
+        store->path = xstrdup(path);
+        r = seal_init(&store->seal, BYTES(nothing, sizeof nothing)); /* the recovery key is to open it */
+        store->seal.recovery_key = private_key;
+        if (r == 0)
+                r = look_at_copy(store, ret, problem);
+        else
+                r = problem_set(problem, CODE_INTERNAL, -r, "no memory for keys", "%s", strerror(-r));
+        close_look(store);
+        seal_done(&store->seal);
+        free(store->path);
+        free(store);
         return r;
 }

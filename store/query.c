@@ -121,6 +121,7 @@ int query_run(struct query *q) {
         r = turn_write(q->store);
         if (r < 0)
                 return r;
+        store_operation(q->store->hooks, sqlite3_sql(q->statement));
         r = query_step(q);
         if (r < 0)
                 return r;

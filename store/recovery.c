@@ -49,23 +49,40 @@ static int agree(EVP_PKEY *own, const uint8_t peer[RECOVERY_KEY_BYTES], uint8_t 
         return 0;
 }
 
-static int stretch(uint8_t shared[RECOVERY_KEY_BYTES], const uint8_t ephemeral[RECOVERY_KEY_BYTES],
-                   const uint8_t recovery[RECOVERY_KEY_BYTES], uint8_t ret[KEY_BYTES]) {
+static int derive(struct bytes secret, struct bytes salt, const char *label, uint8_t ret[KEY_BYTES]) {
         _cleanup_(kdf_free) EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
         _cleanup_(kdf_context_free) EVP_KDF_CTX *context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
-        uint8_t salt[2 * RECOVERY_KEY_BYTES];
-        char digest[] = "SHA256", label[] = RECOVERY_LABEL;
+        char digest[] = "SHA256";
         const OSSL_PARAM parameters[] = {
                 OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
-                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, shared, RECOVERY_KEY_BYTES),
-                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt, sizeof salt),
-                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, label, sizeof label),
+                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret.data, secret.size),
+                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)salt.data, salt.size),
+                OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)label, strlen(label) + 1),
                 OSSL_PARAM_construct_end(),
         };
 
+        return context && EVP_KDF_derive(context, ret, KEY_BYTES, parameters) == 1 ? 0 : -EIO;
+}
+
+static int stretch(const uint8_t shared[RECOVERY_KEY_BYTES], const uint8_t ephemeral[RECOVERY_KEY_BYTES],
+                   const uint8_t recovery[RECOVERY_KEY_BYTES], uint8_t ret[KEY_BYTES]) {
+        uint8_t salt[2 * RECOVERY_KEY_BYTES];
+
         memcpy(salt, ephemeral, RECOVERY_KEY_BYTES);
         memcpy(salt + RECOVERY_KEY_BYTES, recovery, RECOVERY_KEY_BYTES);
-        return context && EVP_KDF_derive(context, ret, KEY_BYTES, parameters) == 1 ? 0 : -EIO;
+        return derive(BYTES(shared, RECOVERY_KEY_BYTES), BYTES(salt, sizeof salt), RECOVERY_LABEL, ret);
+}
+
+int recovery_pair_of(const uint8_t secret[KEY_BYTES], const char *label, uint8_t ret_private[RECOVERY_KEY_BYTES],
+                     uint8_t ret_public[RECOVERY_KEY_BYTES]) {
+        _cleanup_(pkey_free) EVP_PKEY *pair = NULL;
+        size_t size = RECOVERY_KEY_BYTES;
+        int r = derive(BYTES(secret, KEY_BYTES), (struct bytes){ 0 }, label, ret_private);
+
+        if (r < 0)
+                return r;
+        pair = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, ret_private, RECOVERY_KEY_BYTES);
+        return pair && EVP_PKEY_get_raw_public_key(pair, ret_public, &size) == 1 ? 0 : -EIO;
 }
 
 static struct bytes recovery_associated(uint32_t id, uint8_t to[sizeof RECOVERY_LABEL + 4]) {
@@ -75,9 +92,8 @@ static struct bytes recovery_associated(uint32_t id, uint8_t to[sizeof RECOVERY_
         return BYTES(to, sizeof RECOVERY_LABEL + 4);
 }
 
-/* Writes the ephemeral public key and what gcm_seal() gives. */
-static int wrap(const uint8_t recovery[RECOVERY_KEY_BYTES], uint32_t id, const uint8_t key[KEY_BYTES],
-                uint8_t ret[RECOVERY_WRAPPED_BYTES]) {
+int recovery_wrap(const uint8_t recovery[RECOVERY_KEY_BYTES], uint32_t id, const uint8_t key[KEY_BYTES],
+                  uint8_t ret[RECOVERY_WRAPPED_BYTES]) {
         _cleanup_(pkey_free) EVP_PKEY *ephemeral = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
         uint8_t associated[sizeof RECOVERY_LABEL + 4], shared[RECOVERY_KEY_BYTES], wrapping[KEY_BYTES];
         size_t size = RECOVERY_KEY_BYTES;
@@ -143,7 +159,7 @@ int recovery_cover(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES
         r = get_public_key(store, public_key);
         if (r <= 0)
                 return r;
-        r = wrap(public_key, id, key, wrapped);
+        r = recovery_wrap(public_key, id, key, wrapped);
         if (r < 0)
                 return r;
 

@@ -349,10 +349,12 @@ int schema_apply(sqlite3 *db, const struct migration *migrations, size_t count) 
                 return r;
 
         for (; version < (int64_t)count; version++) {
+                crash_point("migration");
                 r = connection_run(db, "BEGIN IMMEDIATE");
                 if (r < 0)
                         return r;
                 r = apply_one(db, &migrations[version], (int)version + 1);
+                crash_point("migration's commit");
                 if (r == 0)
                         r = connection_run(db, "COMMIT");
                 if (r < 0) {

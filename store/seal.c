@@ -4,9 +4,9 @@
  * AES-256-GCM throughout, with random 96-bit nonces, and each blob bound to what it belongs to, so
  * that a blob moved to another row does not open.
  *
- * All keys in the clear live in one page that is locked, not dumped, not inherited. */
+ * The key-encryption key itself is replaced in seal_rewrap.c. */
 
-#include "store/internal.h"
+#include "store/seal_keys.h"
 
 #include <errno.h>
 
@@ -16,25 +16,9 @@
 
 #define SEAL_FORMAT    1
 #define WRAP_LABEL     "gatewayd data key"
-#define CHECK_LABEL    "gatewayd key check"
 #define SEAL_LABEL     "gatewayd secret"
 #define NAME_MAX_BYTES 255
 #define ASSOCIATED_MAX (sizeof SEAL_LABEL + 4 + 2 * (2 + NAME_MAX_BYTES) + 1 + 4)
-
-struct data_key {
-        uint32_t id;
-        uint64_t sealed; /* how often */
-        uint8_t key[KEY_BYTES];
-};
-
-struct seal_keys {
-        uint8_t wrapping[KEY_BYTES]; /* the key-encryption key */
-        /* The one before, until the turn that replaced it is over: a rollback needs it. */
-        uint8_t wrapping_before[KEY_BYTES];
-        bool has_before;
-        size_t count;
-        struct data_key data[DATA_KEYS_MAX]; /* ascending; the last one seals */
-};
 
 int seal_init(struct seal *seal, struct bytes key_encryption_key) {
         if (key_encryption_key.size != KEY_BYTES)
@@ -42,7 +26,7 @@ int seal_init(struct seal *seal, struct bytes key_encryption_key) {
         seal->keys = secret_page_new(sizeof *seal->keys);
         if (!seal->keys)
                 return -errno;
-        memcpy(seal->keys->wrapping, key_encryption_key.data, KEY_BYTES);
+        memcpy(seal->keys->wrapping.now, key_encryption_key.data, KEY_BYTES);
         return 0;
 }
 
@@ -123,14 +107,13 @@ static struct bytes wrap_associated(uint32_t id, uint8_t to[sizeof WRAP_LABEL + 
         return BYTES(to, (size_t)(end - to));
 }
 
-static int data_key_wrap(const uint8_t wrapping[KEY_BYTES], const struct data_key *key,
-                         uint8_t ret[WRAPPED_KEY_BYTES]) {
+int data_key_wrap(const uint8_t wrapping[KEY_BYTES], const struct data_key *key, uint8_t ret[WRAPPED_KEY_BYTES]) {
         uint8_t associated[sizeof WRAP_LABEL + 4];
 
         return gcm_seal(wrapping, wrap_associated(key->id, associated), BYTES(key->key, KEY_BYTES), ret);
 }
 
-static int data_key_unwrap(const uint8_t wrapping[KEY_BYTES], struct bytes wrapped, struct data_key *key) {
+int data_key_unwrap(const uint8_t wrapping[KEY_BYTES], struct bytes wrapped, struct data_key *key) {
         uint8_t associated[sizeof WRAP_LABEL + 4];
 
         if (wrapped.size != WRAPPED_KEY_BYTES)
@@ -138,74 +121,63 @@ static int data_key_unwrap(const uint8_t wrapping[KEY_BYTES], struct bytes wrapp
         return gcm_open(wrapping, wrap_associated(key->id, associated), wrapped, key->key);
 }
 
-/* The check value is a sealed constant: it tells a wrong key-encryption key from a damaged row. */
-static int check_value(const uint8_t wrapping[KEY_BYTES], uint8_t ret[WRAPPED_KEY_BYTES]) {
-        static const uint8_t constant[KEY_BYTES];
-
-        return gcm_seal(wrapping, BYTES(CHECK_LABEL, sizeof CHECK_LABEL), BYTES(constant, KEY_BYTES), ret);
-}
-
-static bool check_opens(const uint8_t wrapping[KEY_BYTES], struct bytes check) {
-        uint8_t constant[KEY_BYTES];
-
-        return check.size == WRAPPED_KEY_BYTES &&
-               gcm_open(wrapping, BYTES(CHECK_LABEL, sizeof CHECK_LABEL), check, constant) == 0;
-}
-
-int seal_check_value(struct seal *seal, uint8_t ret[WRAPPED_KEY_BYTES]) {
-        return check_value(seal->keys->wrapping, ret);
-}
-
-/* After a rollback the store may be under the key of before again. */
-static bool choose_wrapping(struct seal_keys *keys, struct bytes check) {
-        uint8_t other[KEY_BYTES];
-
-        if (check_opens(keys->wrapping, check))
-                return true;
-        if (!keys->has_before || !check_opens(keys->wrapping_before, check))
-                return false;
-        memcpy(other, keys->wrapping, KEY_BYTES);
-        memcpy(keys->wrapping, keys->wrapping_before, KEY_BYTES);
-        memcpy(keys->wrapping_before, other, KEY_BYTES);
-        OPENSSL_cleanse(other, sizeof other);
-        return true;
-}
-
+/* A store of an older schema has no next key: it is looked at before it is migrated. */
 static int read_check(struct store *store) {
-        _cleanup_(query_end) struct query q = query_new(store, "SELECT key_check FROM meta WHERE id = 1");
+        struct seal *seal = &store->seal;
+        _cleanup_(query_end) struct query q =
+                query_new(store, store->schema < 3 ? "SELECT key_check, NULL FROM meta WHERE id = 1"
+                                                   : "SELECT key_check, key_check_next FROM meta WHERE id = 1");
+        struct bytes check, next_public;
         int r = query_step(&q);
 
-        if (r < 0)
-                return r;
+        if (r <= 0)
+                return r < 0 ? r : -EUCLEAN;
+        check = query_get_blob(&q);
+        next_public = query_get_blob(&q);
+        seal->opens_with = OPENS_WITH_SEALING_KEY;
+        r = wrapping_choose(seal->keys, check, next_public);
         if (r == 0)
-                return -EUCLEAN;
-        return choose_wrapping(store->seal.keys, query_get_blob(&q)) ? 0 : -EKEYREJECTED;
+                return 0;
+        if (wrapping_is_successor(seal->keys, next_public, seal->keys->next_private))
+                seal->opens_with = OPENS_WITH_NEXT_KEY;
+        else if (seal->recovery_key.size > 0)
+                seal->opens_with = OPENS_WITH_RECOVERY_KEY;
+        else
+                return r;
+        return 0;
 }
 
 static int open_data_key(struct seal *seal, struct query *q, struct data_key *key) {
-        struct bytes wrapped, recovery;
+        struct bytes wrapped, recovery, next, private_key = BYTES(seal->keys->next_private, KEY_BYTES);
 
         key->id = (uint32_t)query_get_int(q);
         key->sealed = (uint64_t)query_get_int(q);
         wrapped = query_get_blob(q);
         recovery = query_get_blob(q);
+        next = query_get_blob(q);
         if (q->error < 0)
                 return q->error;
-        if (!seal->is_recovered)
-                return data_key_unwrap(seal->keys->wrapping, wrapped, key) < 0 ? -EUCLEAN : 0;
-        return recovery_unwrap(seal->recovery_key, key->id, recovery, key->key) < 0 ? -EKEYREJECTED : 0;
+        switch (seal->opens_with) {
+        case OPENS_WITH_SEALING_KEY:
+                return data_key_unwrap(seal->keys->wrapping.now, wrapped, key) < 0 ? -EUCLEAN : 0;
+        case OPENS_WITH_NEXT_KEY:
+                /* Not covered: an older gatewayd has made it since, with the key of before. */
+                if (next.size == 0)
+                        return -ENOKEY;
+                return recovery_unwrap(private_key, key->id, next, key->key) < 0 ? -EUCLEAN : 0;
+        default:
+                return recovery_unwrap(seal->recovery_key, key->id, recovery, key->key) < 0 ? -EKEYREJECTED : 0;
+        }
 }
 
-int seal_load(struct store *store) {
+static int read_data_keys(struct store *store) {
         struct seal_keys *keys = store->seal.keys;
-        int r = read_check(store);
+        _cleanup_(query_end) struct query q = query_new(
+                store, store->schema < 3
+                               ? "SELECT id, sealed, wrapped, recovery, NULL FROM data_key ORDER BY id LIMIT 33"
+                               : "SELECT id, sealed, wrapped, recovery, wrapped_next FROM data_key ORDER BY id LIMIT 33");
+        int r;
 
-        store->seal.is_recovered = r == -EKEYREJECTED && store->seal.recovery_key.size > 0;
-        if (r < 0 && !store->seal.is_recovered)
-                return r;
-
-        _cleanup_(query_end) struct query q =
-                query_new(store, "SELECT id, sealed, wrapped, recovery FROM data_key ORDER BY id LIMIT 33");
         keys->count = 0;
         while ((r = query_step(&q)) > 0) {
                 if (keys->count == DATA_KEYS_MAX)
@@ -218,6 +190,20 @@ int seal_load(struct store *store) {
         return r == 0 && keys->count == 0 ? -EUCLEAN : r;
 }
 
+int seal_load(struct store *store) {
+        struct seal *seal = &store->seal;
+        int r = read_check(store);
+
+        if (r == 0)
+                r = read_data_keys(store);
+        if (r == -ENOKEY && seal->opens_with == OPENS_WITH_NEXT_KEY && seal->recovery_key.size > 0) {
+                seal->opens_with = OPENS_WITH_RECOVERY_KEY;
+                r = read_data_keys(store);
+        }
+        OPENSSL_cleanse(seal->keys->next_private, KEY_BYTES);
+        return r;
+}
+
 int seal_reload(struct store *store) {
         return store->seal.is_dirty ? seal_load(store) : 0;
 }
@@ -225,7 +211,7 @@ int seal_reload(struct store *store) {
 void seal_settled(struct seal *seal) {
         seal->is_dirty = false;
         seal->keys->has_before = false;
-        OPENSSL_cleanse(seal->keys->wrapping_before, KEY_BYTES);
+        OPENSSL_cleanse(&seal->keys->before, sizeof seal->keys->before);
 }
 
 int store_data_key_rotate(struct store *store, const struct moment *now) {
@@ -240,7 +226,7 @@ int store_data_key_rotate(struct store *store, const struct moment *now) {
         key->sealed = 0;
         if (RAND_priv_bytes(key->key, KEY_BYTES) != 1)
                 return -EIO;
-        r = data_key_wrap(keys->wrapping, key, wrapped);
+        r = data_key_wrap(keys->wrapping.now, key, wrapped);
         if (r < 0)
                 return r;
 
@@ -255,7 +241,8 @@ int store_data_key_rotate(struct store *store, const struct moment *now) {
                 return r;
         store->seal.is_dirty = true;
         keys->count++;
-        return recovery_cover(store, key->id, key->key);
+        r = wrapping_cover(store, key->id, key->key);
+        return r < 0 ? r : recovery_cover(store, key->id, key->key);
 }
 
 int seal_each_key(struct store *store, data_key_visitor visit) {
@@ -265,44 +252,6 @@ int seal_each_key(struct store *store, data_key_visitor visit) {
         for (size_t i = 0; r == 0 && i < keys->count; i++)
                 r = visit(store, keys->data[i].id, keys->data[i].key);
         return r;
-}
-
-static int write_wrapped(struct store *store, const struct data_key *key) {
-        uint8_t wrapped[WRAPPED_KEY_BYTES];
-        int r = data_key_wrap(store->seal.keys->wrapping, key, wrapped);
-
-        if (r < 0)
-                return r;
-        _cleanup_(query_end) struct query q = query_new(store, "UPDATE data_key SET wrapped = ? WHERE id = ?");
-        query_put_blob(&q, BYTES(wrapped, sizeof wrapped));
-        query_put_int(&q, key->id);
-        return query_run(&q);
-}
-
-int store_rewrap(struct store *store, struct bytes new_key_encryption_key) {
-        struct seal_keys *keys = store->seal.keys;
-        uint8_t check[WRAPPED_KEY_BYTES];
-        int r;
-
-        if (new_key_encryption_key.size != KEY_BYTES)
-                return -EINVAL;
-        /* A second replacement in one turn: what a rollback needs is still the first. */
-        if (!keys->has_before)
-                memcpy(keys->wrapping_before, keys->wrapping, KEY_BYTES);
-        keys->has_before = true;
-        memcpy(keys->wrapping, new_key_encryption_key.data, KEY_BYTES);
-        store->seal.is_dirty = true;
-
-        r = check_value(keys->wrapping, check);
-        for (size_t i = 0; r >= 0 && i < keys->count; i++)
-                r = write_wrapped(store, &keys->data[i]);
-        if (r < 0)
-                return r;
-
-        _cleanup_(query_end) struct query q = query_new(store, "UPDATE meta SET key_check = ? WHERE id = 1");
-        query_put_blob(&q, BYTES(check, sizeof check));
-        r = query_run(&q);
-        return r < 0 ? r : 0;
 }
 
 /* ---- secrets, sealed ---- */
@@ -420,4 +369,20 @@ int seal_drop_unused(struct store *store) {
 
 uint32_t seal_current_key(const struct seal *seal) {
         return seal->keys->count > 0 ? seal->keys->data[seal->keys->count - 1].id : 0;
+}
+
+int store_data_key_facts(struct store *store, struct data_key_facts *ret) {
+        _cleanup_(query_end) struct query q = query_new(
+                store, "SELECT made_wall, made_powered, made_quality, sealed FROM data_key WHERE id = ?");
+        int r;
+
+        *ret = (struct data_key_facts){ .id = seal_current_key(&store->seal),
+                                        .count = (unsigned)store->seal.keys->count };
+        query_put_int(&q, ret->id);
+        r = query_step(&q);
+        if (r <= 0)
+                return r < 0 ? r : -EUCLEAN;
+        query_get_moment(&q, &ret->made);
+        ret->sealed = (uint64_t)query_get_int(&q);
+        return q.error;
 }

@@ -5,6 +5,7 @@
  * A new store is made beside its place and renamed into it when it is whole, so that a power cut
  * leaves either none or a good one, and a file that is there but empty is damage. */
 
+#include "store/backup.h"
 #include "store/internal.h"
 
 #include <errno.h>
@@ -121,24 +122,32 @@ static int file_problem(const struct store *store, struct problem *problem, int 
 }
 
 /* The database file itself cannot carry our lock: closing a descriptor of it would drop SQLite's. */
-static int take_lock(struct store *store, struct problem *problem) {
+int store_lock(const char *path) {
         struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-        char path[PATH_BYTES];
-        int r;
+        char name[PATH_BYTES];
+        int fd, r;
 
-        r = suffixed(path, store->path, ".lock");
+        r = suffixed(name, path, ".lock");
         if (r < 0)
-                return file_problem(store, problem, r, "lock file");
-        store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (store->lock_fd < 0)
-                return file_problem(store, problem, -errno, "lock file");
-        if (fcntl(store->lock_fd, F_OFD_SETLK, &whole) < 0) {
-                if (errno == EAGAIN || errno == EACCES)
-                        return problem_set(problem, CODE_INTERNAL, EBUSY, "store in use",
-                                           "%s is open in another process", store->path);
-                return file_problem(store, problem, -errno, "lock file");
-        }
-        return 0;
+                return r;
+        fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return -errno;
+        if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
+                return fd;
+        r = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+        close(fd);
+        return r;
+}
+
+static int take_lock(struct store *store, struct problem *problem) {
+        store->lock_fd = store_lock(store->path);
+        if (store->lock_fd >= 0)
+                return 0;
+        if (store->lock_fd == -EBUSY)
+                return problem_set(problem, CODE_INTERNAL, EBUSY, "store in use", "%s is open in another process",
+                                   store->path);
+        return file_problem(store, problem, store->lock_fd, "lock file");
 }
 
 /* ---- a new store ---- */
@@ -150,6 +159,7 @@ static int fill_new(struct store *store) {
         r = schema_apply(store->db, schema_migrations, ELEMENTS(schema_migrations));
         if (r < 0)
                 return r;
+        store->schema = STORE_SCHEMA_VERSION;
         snprintf(sql, sizeof sql, "PRAGMA application_id = %d", STORE_APPLICATION_ID);
         r = connection_run(store->db, sql);
         if (r < 0)
@@ -163,16 +173,16 @@ static int fill_new(struct store *store) {
         return store_commit(store, NULL);
 }
 
-static void remove_unfinished(const char *unfinished) {
+void store_files_remove(const char *path) {
         static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
-        char path[PATH_BYTES];
+        char name[PATH_BYTES];
 
         for (size_t i = 0; i < ELEMENTS(suffixes); i++)
-                if (suffixed(path, unfinished, suffixes[i]) == 0)
-                        (void)unlink(path); /* mostly there is none */
+                if (suffixed(name, path, suffixes[i]) == 0)
+                        (void)unlink(name); /* mostly there is none */
 }
 
-static int sync_file(const char *path) {
+int store_file_sync(const char *path) {
         int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW), r;
 
         if (fd < 0)
@@ -203,7 +213,7 @@ static int make_at(struct store *store, const char *path) {
         sqlite3_close(store->db);
         store->db = NULL;
         store->turn = 0;
-        return r < 0 ? r : sync_file(path);
+        return r < 0 ? r : store_file_sync(path);
 }
 
 static int create(struct store *store, struct problem *problem) {
@@ -213,12 +223,12 @@ static int create(struct store *store, struct problem *problem) {
         r = suffixed(unfinished, store->path, ".new");
         if (r < 0)
                 return file_problem(store, problem, r, "creating it");
-        remove_unfinished(unfinished);
+        store_files_remove(unfinished);
         r = make_at(store, unfinished);
         if (r == 0 && rename(unfinished, store->path) < 0)
                 r = -errno;
         if (r < 0) {
-                remove_unfinished(unfinished);
+                store_files_remove(unfinished);
                 return file_problem(store, problem, r, "creating it");
         }
         return 0; /* the directory is flushed with the barrier's set-up, before anything leaves */
@@ -301,6 +311,8 @@ static int open_for_work(struct store *store, const struct store_options *option
                 r = connection_number(store->db, "PRAGMA page_count", &pages); /* opens the -wal */
         if (r == 0)
                 r = schema_apply(store->db, schema_migrations, ELEMENTS(schema_migrations));
+        if (r == 0 && store->schema < STORE_SCHEMA_VERSION)
+                store->schema = STORE_SCHEMA_VERSION;
         if (r == 0)
                 r = schema_catch_up(store->db);
         if (r == 0)
@@ -310,18 +322,26 @@ static int open_for_work(struct store *store, const struct store_options *option
         return r < 0 ? file_problem(store, problem, r, "opening it") : 0;
 }
 
-/* The data keys came from the recovery key: from now on the key-encryption key given opens them. */
-static int finish_recovery(struct store *store, const struct store_options *options) {
+/* From now on the key-encryption key given opens the data keys, and no other, whatever has opened them now. */
+static int settle_keys(struct store *store) {
         uint64_t turn;
-        int r;
+        int r = 0;
 
-        r = store_rewrap(store, options->key_encryption_key);
-        if (r == 0)
+        if (store->seal.opens_with == OPENS_WITH_SEALING_KEY)
+                r = seal_cover_all(store);
+        else
+                r = seal_take_over(store);
+        if (r >= 0 && store->is_backup)
+                r = restore_take_over(store);
+        if (r >= 0)
                 r = store_commit(store, &turn);
-        if (r == 0)
+        if (r >= 0)
                 r = store_barrier_wait(store, turn);
-        store->seal.is_recovered = false;
-        return r;
+        if (r >= 0) {
+                store->seal.opens_with = OPENS_WITH_SEALING_KEY;
+                store->is_backup = false;
+        }
+        return r < 0 ? r : 0;
 }
 
 static int open_file(struct store *store, const struct store_options *options, struct problem *problem) {
@@ -346,12 +366,10 @@ static int open_file(struct store *store, const struct store_options *options, s
         if (r < 0)
                 return r;
         r = open_for_work(store, options, problem);
-        if (r == 0 && store->seal.is_recovered) {
-                r = finish_recovery(store, options);
-                if (r < 0)
-                        return file_problem(store, problem, r, "wrapping its data keys anew");
-        }
-        return r;
+        if (r < 0)
+                return r;
+        r = settle_keys(store);
+        return r < 0 ? file_problem(store, problem, r, "wrapping its data keys anew") : 0;
 }
 
 int store_open(const struct store_options *options, struct store **ret, struct problem *problem) {
@@ -360,6 +378,7 @@ int store_open(const struct store_options *options, struct store **ret, struct p
 
         store->lock_fd = -1;
         store->event_fd = -1;
+        store->hooks = options->hooks;
         store->path = xstrdup(options->in_memory ? ":memory:" : options->path);
         r = seal_init(&store->seal, options->key_encryption_key);
         if (r < 0)
@@ -381,6 +400,7 @@ struct store *store_close(struct store *store) {
         if (!store)
                 return NULL;
         if (store->db) {
+                backup_abandon(store->backup);
                 store_rollback(store);
                 query_cache_clear(store);
                 sqlite3_close(store->db);

@@ -75,14 +75,15 @@ int store_rewrap(struct store *store, struct bytes new_key_encryption_key);
 /* The same in two steps, for a key that must first be put where the next start finds it: from the first on either
  * key opens the store (and every data key made since is wrapped by both); the second makes the new one the only
  * one. A start with the new key is the second step; a start with the old one leaves things as they are. In the
- * current turn. prepare again: another new key; finish, cancel: -ENOENT where nothing is prepared. */
+ * current turn. prepare again: another new key; finish, cancel: -ENOENT where nothing is prepared. finish: -ENOKEY
+ * where an earlier start has prepared it: the new key is not known here. prepare: -EINVAL for the key in force. */
 int store_rewrap_prepare(struct store *store, struct bytes new_key_encryption_key);
 int store_rewrap_finish(struct store *store);
 int store_rewrap_cancel(struct store *store);
 /* 1: prepared and not finished; 0. */
 int store_rewrap_is_open(struct store *store);
 /* Makes a new data key for what is sealed from now on; store_reseal_some() moves up to `limit` old
- * secrets to it and returns how many are left. */
+ * secrets to it. 1: there may be more; 0: all are moved, and the old keys are gone. Cost: what it moves. */
 int store_data_key_rotate(struct store *store, const struct moment *now);
 int store_reseal_some(struct store *store, size_t limit);
 /* How many secrets are not under the newest data key; cost: one indexed count. */

@@ -87,6 +87,7 @@ static int on_commit(void *userdata, sqlite3 *db, const char *schema, int frames
 static int commit_changes(struct store *store) {
         int r;
 
+        store_operation(store->hooks, "commit");
         if (!store->barrier)
                 return run(store, SQL_COMMIT);
 
