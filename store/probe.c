@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-/* A whole check reads the whole file. Beyond this size only what the devices' access hangs on is
- * checked at the start; damage elsewhere shows when it is read. */
+/* A whole check reads the whole file. Beyond this size only what every device's access hangs on is checked at the
+ * start, at a cost that does not grow with their number; damage elsewhere shows when it is read. */
 #define WHOLE_CHECK_BYTES ((int64_t)64 << 20)
 
 static int corrupt(const struct store *store, struct problem *problem, const char *what) {
@@ -75,21 +75,56 @@ static int check_table(struct store *store, const char *table, struct problem *p
         return strcmp(found, "ok") == 0 ? 0 : corrupt(store, problem, found);
 }
 
+/* The way into a table that has a row for each device: from the root to both ends. */
+static int check_ends(struct store *store, const char *column, const char *table, struct problem *problem) {
+        static const char *const ends[] = { "min", "max" };
+        char sql[80];
+        int64_t found;
+
+        for (size_t i = 0; i < ELEMENTS(ends); i++) {
+                snprintf(sql, sizeof sql, "SELECT %s(%s) FROM %s", ends[i], column, table);
+                if (connection_number(store->db, sql, &found) < 0)
+                        return corrupt(store, problem, sqlite3_errmsg(store->db));
+        }
+        return 0;
+}
+
 static int check_contents(struct store *store, struct problem *problem) {
-        static const char *const vital[] = { "meta",       "data_key",       "own_secret", "device",
-                                             "credential", "schedule",       "tally",      "certificate",
-                                             "authority",  "authority_part", "enrolment" };
-        static const size_t of_first_schema = 7;
-        int64_t version = 0;
-        size_t count;
-        int r;
+        static const struct {
+                const char *table;
+                const char *column; /* NULL: a small table, looked at as a whole */
+                int since;          /* schema */
+        } vital[] = {
+                { "meta", NULL, 1 },
+                { "data_key", NULL, 1 },
+                { "own_secret", NULL, 1 },
+                { "tally", NULL, 1 },
+                { "device", "number", 1 },
+                { "device", "id", 1 },
+                { "credential", "number", 1 },
+                { "credential", "identity", 1 },
+                { "schedule", "device", 1 },
+                { "schedule", "wall", 1 },
+                { "schedule", "powered", 1 },
+                { "authority", NULL, 2 },
+                { "certificate", "number", 2 },
+                { "certificate", "fingerprint", 2 },
+                { "enrolment", "number", 2 },
+                { "rotation_order", NULL, 3 },
+                { "own_key", NULL, 3 },
+        };
+        int r = 0;
 
         if (file_bytes(store->path, "") + file_bytes(store->path, "-wal") <= WHOLE_CHECK_BYTES)
                 return check_table(store, NULL, problem);
-        r = connection_number(store->db, "PRAGMA user_version", &version);
-        count = version < 2 ? of_first_schema : ELEMENTS(vital);
-        for (size_t i = 0; r == 0 && i < count; i++)
-                r = check_table(store, vital[i], problem);
+        for (size_t i = 0; r == 0 && i < ELEMENTS(vital); i++) {
+                if (store->schema < vital[i].since)
+                        continue;
+                if (vital[i].column)
+                        r = check_ends(store, vital[i].column, vital[i].table, problem);
+                else
+                        r = check_table(store, vital[i].table, problem);
+        }
         return r;
 }
 

@@ -136,6 +136,9 @@ int store_rewrap(struct store *store, struct bytes new_key_encryption_key) {
 
 /* 1: one is prepared. */
 static int get_next_public(struct store *store, uint8_t ret[RECOVERY_KEY_BYTES]) {
+        if (store->schema < 3)
+                return 0;
+
         _cleanup_(query_end) struct query q = query_new(store, "SELECT key_check_next FROM meta WHERE id = 1");
         struct bytes found;
         int r = query_step(&q);

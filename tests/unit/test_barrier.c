@@ -73,7 +73,9 @@ static void steer_pass_ends(void *userdata, enum checkpoint_pass pass) {
 static struct steering *steering_new(struct place *place) {
         struct steering *s = xcalloc(1, sizeof *s);
 
-        s->hooks = (struct store_hooks){ steer_flush, steer_pass_begins, steer_pass_ends, s };
+        s->hooks = (struct store_hooks){
+                .flush = steer_flush, .pass_begins = steer_pass_begins, .pass_ends = steer_pass_ends, .userdata = s
+        };
         s->place = place;
         sem_init(&s->arrived, 0, 0);
         sem_init(&s->go_on, 0, 0);

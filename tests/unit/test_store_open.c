@@ -418,6 +418,7 @@ static void a_migration_adds_and_tells_who_may_still_write(void **state) {
         struct migration migrations[] = {
                 schema_migrations[0],
                 schema_migrations[1],
+                schema_migrations[2],
                 { .sql = "ALTER TABLE device ADD COLUMN colour TEXT", .oldest_writer = 1 },
                 { .sql = "CREATE TABLE shelf (a INTEGER) STRICT", .oldest_writer = 2 },
         };
@@ -426,15 +427,15 @@ static void a_migration_adds_and_tells_who_may_still_write(void **state) {
         store_here(place, NULL, 0);
         add_device(place->store, "d");
         commit(place->store);
-        assert_int_equal(schema_apply(place->store->db, migrations, 4), 0);
+        assert_int_equal(schema_apply(place->store->db, migrations, 5), 0);
         assert_int_equal(connection_number(place->store->db, "PRAGMA user_version", &value), 0);
-        assert_int_equal(value, 4);
+        assert_int_equal(value, 5);
         assert_int_equal(connection_number(place->store->db, "SELECT oldest_writer FROM meta", &value), 0);
         assert_int_equal(value, 2);
         assert_int_equal(
                 connection_number(place->store->db, "SELECT count(*) FROM device WHERE colour IS NULL", &value), 0);
         assert_int_equal(value, 1);
-        assert_int_equal(schema_apply(place->store->db, migrations, 4), 0); /* nothing left to do */
+        assert_int_equal(schema_apply(place->store->db, migrations, 5), 0); /* nothing left to do */
 }
 
 static void a_migration_that_fails_leaves_the_version_before(void **state) {
@@ -442,12 +443,13 @@ static void a_migration_that_fails_leaves_the_version_before(void **state) {
         struct migration migrations[] = {
                 schema_migrations[0],
                 schema_migrations[1],
+                schema_migrations[2],
                 { .sql = "CREATE TABLE shelf (a INTEGER) STRICT; CREATE TABLE device (a)", .oldest_writer = 2 },
         };
         int64_t value;
 
         store_here(place, NULL, 0);
-        assert_true(schema_apply(place->store->db, migrations, 3) < 0);
+        assert_true(schema_apply(place->store->db, migrations, 4) < 0);
         assert_int_equal(connection_number(place->store->db, "PRAGMA user_version", &value), 0);
         assert_int_equal(value, STORE_SCHEMA_VERSION);
         assert_int_equal(
