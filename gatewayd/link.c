@@ -14,8 +14,15 @@
 
 #include <openssl/crypto.h>
 
+#include "gatewayd/crash_point.h"
+
 /* How many packets one sendmmsg or recvmmsg moves. */
 #define LINK_BURST 64
+#ifdef GATEWAYD_TESTCLOCK
+#define SEND_BURST 1 /* a test ends the process between any two frames */
+#else
+#define SEND_BURST LINK_BURST
+#endif
 
 struct packet {
         struct packet *next;
@@ -175,7 +182,7 @@ static int flush_burst(struct link *link) {
         unsigned count = 0;
         int sent;
 
-        for (struct packet *p = link->first; p && count < LINK_BURST; p = p->next, count++) {
+        for (struct packet *p = link->first; p && count < SEND_BURST; p = p->next, count++) {
                 /* Descriptors travel first in a burst of their own: one control buffer is enough. */
                 if (p->descriptor_count > 0 && count > 0)
                         break;
@@ -196,8 +203,10 @@ int link_flush(struct link *link) {
         if (link->is_broken)
                 return -EPIPE;
         while (link->first) {
-                int sent = flush_burst(link);
+                int sent;
 
+                crash_point("send");
+                sent = flush_burst(link);
                 if (sent == -EINTR)
                         continue;
                 if (sent == -EAGAIN || sent == -ENOBUFS)
@@ -279,6 +288,7 @@ static int deliver(struct link *link, struct mmsghdr *message, link_handler hand
                 r = -EBADMSG;
         if (r == 0) {
                 link->statistics.received++;
+                crash_point("receive");
                 return handler(userdata, &frame);
         }
         (void)frame_refuse_descriptors(&frame);
