@@ -134,8 +134,8 @@ static int count_data_keys(struct store *copy, size_t expected) {
 }
 
 static int wrap_to(struct store *copy, const struct data_key *key, const uint8_t recipient[RECOVERY_KEY_BYTES]) {
-        _cleanup_(query_end) struct query q = query_new(
-                copy, "UPDATE data_key SET wrapped = x'', wrapped_next = NULL, recovery = ? WHERE id = ?");
+        _cleanup_(query_end) struct query q =
+                query_new(copy, "UPDATE data_key SET wrapped = x'', wrapped_next = NULL, recovery = ? WHERE id = ?");
         uint8_t wrapped[RECOVERY_WRAPPED_BYTES];
         int r = recovery_wrap(recipient, key->id, key->key, wrapped);
 
@@ -171,8 +171,7 @@ static int mark(struct store *copy, const uint8_t recipient[RECOVERY_KEY_BYTES],
         return r < 0 ? r : 0;
 }
 
-int store_backup_finish(struct store_backup *b, const uint8_t recipient[RECOVERY_KEY_BYTES],
-                        const struct moment *now) {
+int store_backup_finish(struct store_backup *b, const uint8_t recipient[RECOVERY_KEY_BYTES], const struct moment *now) {
         struct store *copy = &b->copy;
         int r;
 

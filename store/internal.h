@@ -38,7 +38,7 @@ struct seal {
         struct seal_keys *keys;
         struct bytes recovery_key; /* borrowed, while the store is being opened */
         enum seal_opening opens_with;
-        bool is_dirty;             /* keys were changed in the open turn: a rollback reloads them */
+        bool is_dirty; /* keys were changed in the open turn: a rollback reloads them */
 };
 
 /* What a sealed secret is bound to. */
@@ -136,8 +136,8 @@ struct store {
         char *path;
         const struct store_hooks *hooks; /* NULL: none */
         int lock_fd;
-        int64_t schema; /* of the file, as it is now */
-        bool is_backup; /* it is one that has not become a store of its own yet */
+        int64_t schema;              /* of the file, as it is now */
+        bool is_backup;              /* it is one that has not become a store of its own yet */
         struct store_backup *backup; /* being made of it */
         struct seal seal;
         struct barrier *barrier; /* NULL in memory */

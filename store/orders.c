@@ -43,8 +43,8 @@ static int order_remove(struct store *store, const char *profile) {
 }
 
 int order_put(struct store *store, const struct rotation_order *order) {
-        _cleanup_(query_end) struct query q = query_new(
-                store, "INSERT OR REPLACE INTO rotation_order (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        _cleanup_(query_end) struct query q = query_new(store, "INSERT OR REPLACE INTO rotation_order (" COLUMNS
+                                                               ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
         int r;
 
         if (order->within_sec < 0 || order->pause_sec < 0)

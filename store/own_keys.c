@@ -47,6 +47,7 @@ int own_key_put(struct store *store, const struct own_key *key) {
         query_put_text(&q, key->id);
         query_put_int(&q, key->not_after);
         query_put_int(&q, key->told);
+        query_put_int(&q, key->kind);
         r = query_run(&q);
         return r < 0 ? r : 0;
 }

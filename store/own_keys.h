@@ -25,4 +25,4 @@ struct own_key {
 };
 
 int own_key_get(struct store *store, enum own_key_kind kind, struct own_key *ret); /* -ENOENT */
-int own_key_put(struct store *store, const struct own_key *key);                  /* replaces */
+int own_key_put(struct store *store, const struct own_key *key);                   /* replaces */

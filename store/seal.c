@@ -173,9 +173,10 @@ static int open_data_key(struct seal *seal, struct query *q, struct data_key *ke
 static int read_data_keys(struct store *store) {
         struct seal_keys *keys = store->seal.keys;
         _cleanup_(query_end) struct query q = query_new(
-                store, store->schema < 3
-                               ? "SELECT id, sealed, wrapped, recovery, NULL FROM data_key ORDER BY id LIMIT 33"
-                               : "SELECT id, sealed, wrapped, recovery, wrapped_next FROM data_key ORDER BY id LIMIT 33");
+                store,
+                store->schema < 3
+                        ? "SELECT id, sealed, wrapped, recovery, NULL FROM data_key ORDER BY id LIMIT 33"
+                        : "SELECT id, sealed, wrapped, recovery, wrapped_next FROM data_key ORDER BY id LIMIT 33");
         int r;
 
         keys->count = 0;
@@ -372,8 +373,8 @@ uint32_t seal_current_key(const struct seal *seal) {
 }
 
 int store_data_key_facts(struct store *store, struct data_key_facts *ret) {
-        _cleanup_(query_end) struct query q = query_new(
-                store, "SELECT made_wall, made_powered, made_quality, sealed FROM data_key WHERE id = ?");
+        _cleanup_(query_end) struct query q =
+                query_new(store, "SELECT made_wall, made_powered, made_quality, sealed FROM data_key WHERE id = ?");
         int r;
 
         *ret = (struct data_key_facts){ .id = seal_current_key(&store->seal),
