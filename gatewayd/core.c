@@ -460,6 +460,7 @@ static void tear_down(struct core *core) {
                 output_pop(&core->outputs);
         free(core->outputs.items);
         custodian_close(&core->custodian);
+        buffer_free(&core->client.leaf);
         core_authority_close(core);
         turn_free(&core->turn);
         core->store = store_close(core->store);

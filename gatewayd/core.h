@@ -57,6 +57,13 @@ struct core_enrolling {
         uint16_t trouble;                  /* the HTTP status of the latest trouble told of; 0: none */
 };
 
+/* The certificate that north shows upstream (core_enrol.c). */
+struct core_client {
+        struct buffer leaf; /* DER; empty: not known yet */
+        unix_sec end;       /* its notAfter; 0: not known */
+        unix_sec next;      /* when its renewal is looked at */
+};
+
 struct core {
         struct role_process process;
         struct config *config;
@@ -84,6 +91,7 @@ struct core {
         char uplink_reason[160];
         bool is_uplink_known;
         struct core_enrolling enrolling;
+        struct core_client client;
 
         struct custodian custodian;
         struct control *control;
@@ -156,6 +164,10 @@ void core_north_again(struct core *core);
 void core_enrol_feed(struct core *core);
 /* A frame of north that is about enrolment. 0 or -EBADMSG. */
 int core_enrol_frame(struct core *core, struct frame *frame);
+/* A renewed client certificate goes to north, also to each new one. */
+void core_client_send(struct core *core);
+/* Each tick: asks for its renewal where that is due. */
+void core_client_tick(struct core *core);
 void core_enrol_detach(struct core *core);
 
 /* core_authority.c */

@@ -41,6 +41,7 @@ static void backend_status(void *userdata, struct control_status *ret) {
                 .is_uplink_up = core->uplink.is_up,
                 .uplink_retry_sec = core->uplink.retry_sec,
                 .relay_in_flight = core->north_open,
+                .client_end = core->client.end,
                 .is_est_known = core->enrolling.is_known,
                 .is_est_up = core->enrolling.is_known && !core->turn.is_upstream_away,
         };

@@ -8,6 +8,7 @@
 
 #include "gatewayd/core.h"
 #include "gatewayd/keys/registrar.h"
+#include "gatewayd/keys/x509.h"
 
 /* ---- to north ---- */
 
@@ -138,8 +139,52 @@ static int on_anchors(struct core *core, struct bytes body) {
         return 0;
 }
 
+/* ---- the certificate shown upstream ---- */
+
+static int on_client_certificate(struct core *core, struct bytes der) {
+        struct x509_validity validity;
+        X509 *leaf = x509_read(der);
+        int r = leaf ? x509_validity_of(leaf, &validity) : -EBADMSG;
+
+        X509_free(leaf);
+        if (r < 0)
+                return r;
+        buffer_free(&core->client.leaf);
+        buffer_append(&core->client.leaf, der);
+        core->client.end = validity.not_after;
+        core->client.next = INT64_MIN;
+        return 0;
+}
+
+void core_client_send(struct core *core) {
+        _cleanup_(buffer_free) struct buffer key = { 0 }, chain = { 0 }, body = { 0 };
+        int r = core->north.link ? registrar_client_credentials(core->store, &key, &chain) : -ENOENT;
+
+        if (r >= 0) {
+                message_write_server_credentials(&(struct message_server_credentials){ .key = buffer_bytes(&key),
+                                                                                       .chain = buffer_bytes(&chain) },
+                                                 &body);
+                r = link_send(core->north.link, FRAME_CLIENT_CREDENTIALS, buffer_bytes(&body), LINK_NEVER_DROP);
+                link_watch_flush(core->north.watch);
+        }
+        if (r < 0 && r != -ENOENT)
+                journal_line(3, "core: the renewed client certificate cannot be given to north: %s", strerror(-r));
+}
+
+void core_client_tick(struct core *core) {
+        int r;
+
+        if (core->client.leaf.size == 0 || core->turn.now.wall < core->client.next)
+                return;
+        r = registrar_ask_client(&core->turn, buffer_bytes(&core->client.leaf), &core->client.next);
+        if (r < 0)
+                journal_line(3, "core: the client certificate's renewal could not be asked for: %s", strerror(-r));
+}
+
 int core_enrol_frame(struct core *core, struct frame *frame) {
         switch (frame->type) {
+        case FRAME_CLIENT_CERTIFICATE:
+                return on_client_certificate(core, frame->body);
         case FRAME_ENROLLED:
                 return on_enrolled(core, frame->body);
         case FRAME_ANCHORS:

@@ -141,6 +141,7 @@ static int on_north(void *userdata, struct frame *frame) {
                 break;
         case FRAME_ENROLLED:
         case FRAME_ANCHORS:
+        case FRAME_CLIENT_CERTIFICATE:
                 r = core_enrol_frame(core, frame);
                 break;
         default:
@@ -215,7 +216,9 @@ int core_north_attach(struct core *core, int fd) {
                 },
                 &body);
         r = link_send(core->north.link, FRAME_NORTH_HELLO, buffer_bytes(&body), LINK_NEVER_DROP);
-        if (r >= 0)
+        if (r >= 0) {
+                core_client_send(core);
                 core_north_feed(core);
+        }
         return r;
 }

@@ -104,6 +104,9 @@ void core_effect(struct core *core, const struct effect *effect) {
         case EFFECT_CRL:
                 core_authority_publish(core);
                 break;
+        case EFFECT_CLIENT:
+                core_client_send(core);
+                break;
         case EFFECT_ANCHORS:
                 core_tick_all(core);
                 break;

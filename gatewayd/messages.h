@@ -54,6 +54,9 @@ enum frame_type {
         FRAME_ENROL,       /* core → north: struct message_enrol */
         FRAME_ENROLLED,    /* north → core: struct message_enrolled */
         FRAME_ANCHORS,     /* north → core: the upstream EST server's /cacerts, certs-only CMS DER */
+        /* core → north: a client certificate that gatewayd renewed; struct message_server_credentials */
+        FRAME_CLIENT_CREDENTIALS,
+        FRAME_CLIENT_CERTIFICATE, /* north → core: the one it shows upstream from now on, DER */
 };
 
 enum role {

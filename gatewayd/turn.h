@@ -22,6 +22,7 @@ enum effect_kind {
         EFFECT_ENROL,         /* there is a new enrolment for north */
         EFFECT_SERVER,        /* the server's certificate changed: to south */
         EFFECT_CRL,           /* write the CRLs for other services on the gateway */
+        EFFECT_CLIENT,        /* the certificate shown upstream was renewed: to north */
         EFFECT_ANCHORS,       /* the CA generations that devices should know changed: look at every device */
 };
 

@@ -326,8 +326,12 @@ int registrar_settle(struct turn *turn, struct enrolment *enrolment, enum enrolm
         r = enrolment_update(turn->store, enrolment);
         if (r < 0 || state != ENROLMENT_REFUSED)
                 return r;
-        return turn_event(turn, EVENT_ENROLMENT_REFUSED, enrolment->device[0] ? enrolment->device : NULL, NULL,
-                          "enrolment %llu: %.100s", (unsigned long long)enrolment->number, reason);
+        if (registrar_is_for_client(enrolment) || !enrolment->device[0])
+                return turn_event(turn, EVENT_ENROLMENT_REFUSED, NULL, NULL,
+                                  "enrolment %llu, of the gateway itself: %.100s",
+                                  (unsigned long long)enrolment->number, reason);
+        return turn_event(turn, EVENT_ENROLMENT_REFUSED, enrolment->device, NULL, "enrolment %llu: %.100s",
+                          (unsigned long long)enrolment->number, reason);
 }
 
 static int take_for_device(struct turn *turn, struct enrolment *enrolment, STACK_OF(X509) * certificates,
@@ -361,8 +365,12 @@ static int take_issued_answer(struct turn *turn, struct enrolment *enrolment, co
 
         if (!certificates)
                 return try_later(turn, enrolment, answer->http_status, 0, "the answer is no certs-only message");
-        r = enrolment->device[0] ? take_for_device(turn, enrolment, certificates, answer->http_status)
-                                 : registrar_take_for_authority(turn, enrolment, certificates, answer->http_status);
+        if (registrar_is_for_client(enrolment))
+                r = registrar_take_for_client(turn, enrolment, certificates, answer->http_status);
+        else if (!enrolment->device[0])
+                r = registrar_take_for_authority(turn, enrolment, certificates, answer->http_status);
+        else
+                r = take_for_device(turn, enrolment, certificates, answer->http_status);
         sk_X509_pop_free(certificates, X509_free);
         return r;
 }

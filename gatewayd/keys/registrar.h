@@ -26,6 +26,13 @@ int registrar_answer(struct turn *turn, const struct message_enrolled *answer);
 /* The gateway's own sub-CA: puts its waiting CSR among the enrolments (once). */
 int registrar_ask_authority(struct turn *turn);
 
+/* The certificate that the gateway shows upstream (`leaf`, DER, whichever is in use): two thirds through its life its
+ * renewal is put among the enrolments (north.est_renews_client), with a key of its own, and asked for until there is
+ * an answer; that it has run out ends nothing. *ret_next: when to look again (calendar seconds). */
+int registrar_ask_client(struct turn *turn, struct bytes leaf, unix_sec *ret_next);
+/* What was renewed last: PKCS#8 key, certificate and chain, DER. -ENOENT: nothing was. */
+int registrar_client_credentials(struct store *store, struct buffer *ret_key, struct buffer *ret_chain);
+
 /* The upstream's trust anchors as last fetched (concatenated DER), for /crts. -ENOENT. */
 int registrar_anchors(struct turn *turn, struct buffer *ret);
 int registrar_anchors_put(struct turn *turn, struct bytes pkcs7);

@@ -43,8 +43,7 @@ static X509 *issuer_in(STACK_OF(X509) * pool, X509 *subject) {
         return NULL;
 }
 
-/* The new CA's certificate with its chain, as far as the answer and the anchors know it. */
-static int write_chain(struct turn *turn, X509 *leaf, STACK_OF(X509) * answer, struct buffer *to) {
+int registrar_write_chain(struct turn *turn, X509 *leaf, STACK_OF(X509) * answer, struct buffer *to) {
         _cleanup_(buffer_free) struct buffer known = { 0 };
         STACK_OF(X509) *anchors = NULL;
         int r;
@@ -99,7 +98,7 @@ int registrar_take_for_authority(struct turn *turn, struct enrolment *enrolment,
         if (!certificate)
                 return registrar_settle(turn, enrolment, ENROLMENT_REFUSED, http_status,
                                         "no certificate in the answer is for the key asked for");
-        r = write_chain(turn, certificate, certificates, &chain);
+        r = registrar_write_chain(turn, certificate, certificates, &chain);
         if (r >= 0)
                 r = import(turn, buffer_bytes(&chain), warning, &problem);
         if (r == -EBADMSG)

@@ -19,3 +19,11 @@ int registrar_settle(struct turn *turn, struct enrolment *enrolment, enum enrolm
 /* registrar_authority.c: what upstream has issued for our own sub-CA. */
 int registrar_take_for_authority(struct turn *turn, struct enrolment *enrolment, STACK_OF(X509) * certificates,
                                  uint16_t http_status);
+/* registrar_client.c: the same for the certificate that the gateway shows upstream. Its enrolment stands under a name
+ * that no device can have. */
+#define CLIENT_ENROLMENT "@upstream"
+bool registrar_is_for_client(const struct enrolment *enrolment);
+int registrar_take_for_client(struct turn *turn, struct enrolment *enrolment, STACK_OF(X509) * certificates,
+                              uint16_t http_status);
+/* The certificate and what of the answer and the upstream's anchors leads from it towards a root, as DER. */
+int registrar_write_chain(struct turn *turn, X509 *leaf, STACK_OF(X509) * answer, struct buffer *to);

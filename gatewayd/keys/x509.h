@@ -41,6 +41,9 @@ X509 *x509_cross_make(const struct x509_signer *signer, X509 *subject, const str
 /* The CSR of a sub-CA: CA:TRUE with pathlen 0, keyCertSign and cRLSign; no nameConstraints (Mbed TLS cannot
  * parse them when critical). */
 int x509_request_make(EVP_PKEY *key, const char *subject, struct buffer *to, struct problem *problem);
+/* A request for `certificate` to be renewed with a new key: subject and subjectAltName as they are (RFC 7030
+ * §4.2.2). */
+int x509_renewal_request_make(EVP_PKEY *key, X509 *certificate, struct buffer *to, struct problem *problem);
 /* The gateway's own leaf: CN and dNSName `name`, serverAuth and id-kp-cmcRA (1.3.6.1.5.5.7.3.28),
  * digitalSignature critical, SKI, AKI. */
 X509 *x509_server_make(const struct x509_signer *signer, EVP_PKEY *key, const char *name,

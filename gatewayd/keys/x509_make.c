@@ -297,6 +297,33 @@ int x509_request_make(EVP_PKEY *key, const char *subject, struct buffer *to, str
         return 0;
 }
 
+static bool copy_names(X509_REQ *request, X509 *certificate) {
+        int at = X509_get_ext_by_NID(certificate, NID_subject_alt_name, -1);
+        STACK_OF(X509_EXTENSION) *extensions = NULL;
+        bool is_done;
+
+        if (at < 0)
+                return true;
+        is_done = X509v3_add_ext(&extensions, X509_get_ext(certificate, at), -1) &&
+                  X509_REQ_add_extensions(request, extensions) == 1;
+        sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+        return is_done;
+}
+
+int x509_renewal_request_make(EVP_PKEY *key, X509 *certificate, struct buffer *to, struct problem *problem) {
+        _cleanup_(requestp) X509_REQ *request = X509_REQ_new();
+
+        if (!request)
+                oom();
+        if (X509_REQ_set_version(request, X509_REQ_VERSION_1) != 1 ||
+            X509_REQ_set_subject_name(request, X509_get_subject_name(certificate)) != 1 ||
+            X509_REQ_set_pubkey(request, key) != 1 || !copy_names(request, certificate))
+                return cannot(problem, "a CSR cannot be put together");
+        if (!x509_sign_request(request, key))
+                return cannot(problem, "the new key does not sign");
+        return write_request(request, to) < 0 ? cannot(problem, "the CSR cannot be encoded") : 0;
+}
+
 static GENERAL_NAMES *dns_names(const char *name) {
         GENERAL_NAMES *names = GENERAL_NAMES_new();
         GENERAL_NAME *entry = GENERAL_NAME_new();

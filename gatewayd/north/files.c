@@ -14,6 +14,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "gatewayd/keys/x509.h"
 #include "gatewayd/secret.h"
 
 #define SYSTEM_ANCHORS  "/etc/ssl/certs/ca-certificates.crt"
@@ -149,6 +150,82 @@ int tls_files_read(const struct north_config *config, struct tls_files *ret, str
                 r = read_client(config, ret, problem);
         if (r < 0)
                 tls_files_free(ret);
+        return r;
+}
+
+int tls_files_leaf(const struct tls_files *files, struct buffer *ret, unix_sec *ret_not_after) {
+        X509 *certificate = first_certificate(&files->certificate);
+        struct x509_validity validity;
+        int r = certificate ? x509_validity_of(certificate, &validity) : -EBADMSG;
+
+        if (r >= 0) {
+                *ret_not_after = validity.not_after;
+                r = x509_write(certificate, ret);
+        }
+        X509_free(certificate);
+        ERR_clear_error();
+        return r;
+}
+
+/* What a memory BIO holds, ended by nothing. */
+static int take_text(BIO *bio, uint8_t *to, size_t limit, size_t *ret_size) {
+        char *text;
+        long size = BIO_get_mem_data(bio, &text);
+
+        if (size <= 0 || (size_t)size > limit)
+                return -EBADMSG;
+        memcpy(to, text, (size_t)size);
+        *ret_size = (size_t)size;
+        return 0;
+}
+
+static int write_chain_pem(STACK_OF(X509) * chain, struct buffer *to) {
+        BIO *bio = BIO_new(BIO_s_mem());
+        size_t size = 0;
+        int r = bio ? 0 : -ENOMEM;
+
+        for (int i = 0; r >= 0 && i < sk_X509_num(chain); i++)
+                if (PEM_write_bio_X509(bio, sk_X509_value(chain, i)) != 1)
+                        r = -EBADMSG;
+        if (r >= 0)
+                r = take_text(bio, buffer_reserve(to, CERTIFICATE_MAX), CERTIFICATE_MAX, &size);
+        to->size += size;
+        BIO_free(bio);
+        return r;
+}
+
+static int write_key_pem(EVP_PKEY *key, struct tls_files *to) {
+        BIO *bio = BIO_new(BIO_s_secmem()); /* wiped when it goes */
+        int r = bio && PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1 ? 0 : -EBADMSG;
+
+        to->key = secret_page_new(KEY_PAGE_SIZE);
+        if (r >= 0)
+                r = to->key ? take_text(bio, (uint8_t *)to->key, KEY_PAGE_SIZE, &to->key_size) : -ENOMEM;
+        BIO_free(bio);
+        return r;
+}
+
+int tls_files_renewed(const struct tls_files *files, struct bytes key_der, struct bytes chain_der,
+                      struct tls_files *ret) {
+        const unsigned char *at = key_der.data;
+        EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &at, (long)key_der.size);
+        STACK_OF(X509) *chain = x509_read_chain(chain_der);
+        struct tls_files fresh = { 0 };
+        int r = -EBADMSG;
+
+        if (key && chain && X509_check_private_key(sk_X509_value(chain, 0), key) == 1) {
+                buffer_append(&fresh.anchors, buffer_bytes(&files->anchors));
+                r = write_chain_pem(chain, &fresh.certificate);
+                if (r >= 0)
+                        r = write_key_pem(key, &fresh);
+        }
+        sk_X509_pop_free(chain, X509_free);
+        EVP_PKEY_free(key);
+        ERR_clear_error();
+        if (r < 0)
+                tls_files_free(&fresh);
+        else
+                *ret = fresh;
         return r;
 }
 

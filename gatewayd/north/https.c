@@ -21,17 +21,24 @@ struct watch {
         sd_event_source *source;
 };
 
+/* What exchanges use as long as they last, also when a renewed certificate has come meanwhile. */
+struct credentials {
+        struct tls_files files;
+        unsigned users;
+};
+
 struct https {
         sd_event *event;
         CURLM *multi;
         struct watch *watches;
         sd_event_source *timer;
-        struct tls_files files;
+        struct credentials *credentials;
         long timeout_sec;
 };
 
 struct https_exchange {
         struct https *https;
+        struct credentials *credentials;
         https_handler handler;
         void *userdata;
         CURL *easy;
@@ -46,6 +53,27 @@ struct https_exchange {
 };
 
 static void drive(struct https *https, curl_socket_t fd, int events);
+
+static struct credentials *credentials_unref(struct credentials *credentials) {
+        if (credentials && --credentials->users == 0) {
+                tls_files_free(&credentials->files);
+                free(credentials);
+        }
+        return NULL;
+}
+
+static struct credentials *credentials_ref(struct credentials *credentials) {
+        credentials->users++;
+        return credentials;
+}
+
+static struct credentials *credentials_new(const struct tls_files *files) {
+        struct credentials *credentials = xcalloc(1, sizeof *credentials);
+
+        credentials->files = *files;
+        credentials->users = 1;
+        return credentials;
+}
 
 static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         int events = 0;
@@ -301,6 +329,7 @@ struct https_exchange *https_give_up(struct https_exchange *exchange) {
         if (exchange->is_added)
                 (void)curl_multi_remove_handle(exchange->https->multi, exchange->easy);
         curl_easy_cleanup(exchange->easy);
+        exchange->credentials = credentials_unref(exchange->credentials);
         curl_slist_free_all(exchange->headers);
         buffer_free(&exchange->body);
         buffer_free(&exchange->reply);
@@ -405,6 +434,7 @@ int https_begin(struct https *https, const struct https_request *request, https_
         struct https_exchange *exchange = xcalloc(1, sizeof *exchange);
 
         exchange->https = https;
+        exchange->credentials = credentials_ref(https->credentials);
         exchange->handler = handler;
         exchange->userdata = userdata;
         exchange->date = -1;
@@ -417,8 +447,8 @@ int https_begin(struct https *https, const struct https_request *request, https_
                 add_header(exchange, *line);
         exchange->easy = curl_easy_init();
         if (!exchange->easy || !set_http(exchange->easy, https->timeout_sec) ||
-            !set_tls(exchange->easy, &https->files) || !set_callbacks(exchange) || !set_request(exchange, request) ||
-            curl_multi_add_handle(https->multi, exchange->easy) != CURLM_OK) {
+            !set_tls(exchange->easy, &exchange->credentials->files) || !set_callbacks(exchange) ||
+            !set_request(exchange, request) || curl_multi_add_handle(https->multi, exchange->easy) != CURLM_OK) {
                 https_give_up(exchange);
                 return -ENOMEM;
         }
@@ -435,7 +465,7 @@ static int try_options(struct https *https) {
         int r = -ENOMEM;
 
         if (easy)
-                r = set_http(easy, https->timeout_sec) && set_tls(easy, &https->files) ? 0 : -EOPNOTSUPP;
+                r = set_http(easy, https->timeout_sec) && set_tls(easy, &https->credentials->files) ? 0 : -EOPNOTSUPP;
         curl_easy_cleanup(easy);
         return r;
 }
@@ -471,12 +501,14 @@ int https_port(const char *url) {
 
 int https_new(sd_event *event, const struct north_config *config, struct https **ret, struct problem *problem) {
         struct https *https = xcalloc(1, sizeof *https);
+        struct tls_files files;
         int r;
 
         https->event = sd_event_ref(event);
         https->timeout_sec = config->timeout_sec > 0 ? (long)config->timeout_sec : 30;
-        r = tls_files_read(config, &https->files, problem);
+        r = tls_files_read(config, &files, problem);
         if (r >= 0) {
+                https->credentials = credentials_new(&files);
                 r = sd_event_add_time_relative(event, &https->timer, CLOCK_MONOTONIC, 0, 1, on_timer, https);
                 if (r >= 0)
                         r = sd_event_source_set_enabled(https->timer, SD_EVENT_OFF);
@@ -494,6 +526,32 @@ int https_new(sd_event *event, const struct north_config *config, struct https *
         return 0;
 }
 
+int https_client_leaf(const struct https *https, struct buffer *ret) {
+        unix_sec ignored;
+
+        return tls_files_leaf(&https->credentials->files, ret, &ignored);
+}
+
+int https_take_client(struct https *https, struct bytes key, struct bytes chain) {
+        _cleanup_(buffer_free) struct buffer mine = { 0 }, theirs = { 0 };
+        struct tls_files fresh;
+        unix_sec my_end = 0, its_end = 0;
+        int r = tls_files_renewed(&https->credentials->files, key, chain, &fresh);
+
+        if (r < 0)
+                return r;
+        r = tls_files_leaf(&https->credentials->files, &mine, &my_end);
+        if (r >= 0)
+                r = tls_files_leaf(&fresh, &theirs, &its_end);
+        if (r < 0 || its_end <= my_end) {
+                tls_files_free(&fresh);
+                return r < 0 ? r : 0;
+        }
+        https->credentials = credentials_unref(https->credentials);
+        https->credentials = credentials_new(&fresh);
+        return 1;
+}
+
 struct https *https_free(struct https *https) {
         if (!https)
                 return NULL;
@@ -501,7 +559,7 @@ struct https *https_free(struct https *https) {
         while (https->watches)
                 watch_remove(https, https->watches);
         sd_event_source_disable_unref(https->timer);
-        tls_files_free(&https->files);
+        https->credentials = credentials_unref(https->credentials);
         sd_event_unref(https->event);
         free(https);
         return NULL;

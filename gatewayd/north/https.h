@@ -46,6 +46,12 @@ int https_new(sd_event *event, const struct north_config *config, struct https *
 /* All exchanges must have ended or been given up. Does not wait for the resolver. */
 struct https *https_free(struct https *https);
 
+/* A client certificate that was renewed: taken for exchanges that begin from now on where it is valid for longer than
+ * the one in use. 1: it is; 0: the one in use stays; -EBADMSG. */
+int https_take_client(struct https *https, struct bytes key, struct bytes chain);
+/* The client certificate in use, DER. */
+int https_client_leaf(const struct https *https, struct buffer *ret);
+
 struct https_request {
         const char *url;            /* copied */
         const char *const *headers; /* "Name: value", ended by NULL; copied. NULL entries at the end only */

@@ -224,6 +224,13 @@ static void on_network(void *userdata) {
 
 /* ---- from core ---- */
 
+static void tell_client_certificate(struct north *north) {
+        _cleanup_(buffer_free) struct buffer leaf = { 0 };
+
+        if (north->https && https_client_leaf(north->https, &leaf) >= 0)
+                (void)link_send(north->core, FRAME_CLIENT_CERTIFICATE, buffer_bytes(&leaf), LINK_NEVER_DROP);
+}
+
 static int on_hello(struct north *north, struct bytes body) {
         struct message_north_hello m;
         char id[3 * GATEWAY_ID_MAX + 1], incarnation[2 * INCARNATION_BYTES + 1];
@@ -238,6 +245,7 @@ static int on_hello(struct north *north, struct bytes body) {
                 tell_uplink(north, false, north->cannot, 0);
         if (north->cannot[0] && north->has_est)
                 tell_cannot_enrol(north, 0);
+        tell_client_certificate(north);
         if (north->est)
                 est_client_start(north->est);
         if (north->upstream) {
@@ -276,6 +284,25 @@ static int on_enrol(struct north *north, struct bytes body) {
         return r == -EALREADY ? 0 : r;
 }
 
+/* The one that serves longer is shown: that of the files is the way back in when the other has run out. */
+static int on_credentials(struct north *north, struct bytes body) {
+        struct message_server_credentials m;
+        int r;
+
+        if (north->gateway_id_size == 0 || message_read_server_credentials(body, &m) < 0)
+                return -EBADMSG;
+        if (!north->https)
+                return 0;
+        r = https_take_client(north->https, m.key, m.chain);
+        if (r < 0)
+                journal_line(3, "north: the renewed client certificate cannot be used; the file's is");
+        if (r > 0) {
+                tell_client_certificate(north);
+                on_network(north); /* connections are made anew with it */
+        }
+        return 0;
+}
+
 static int on_frame(void *userdata, struct frame *frame) {
         struct north *north = userdata;
 
@@ -286,6 +313,8 @@ static int on_frame(void *userdata, struct frame *frame) {
                 return on_record(north, frame->body);
         case FRAME_ENROL:
                 return on_enrol(north, frame->body);
+        case FRAME_CLIENT_CREDENTIALS:
+                return on_credentials(north, frame->body);
         case FRAME_TRY_NOW:
                 if (north->est)
                         est_client_try_now(north->est);

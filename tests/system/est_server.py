@@ -124,8 +124,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(400, str(error).encode())
             return
         est.note(self.path, der, self.headers)
+        est.shown.append(fingerprint(x509.load_der_x509_certificate(self.connection.getpeercert(binary_form=True))))
         what = est.next_of(est.script)
         if self.misbehave(what):
+            return
+        peer = x509.load_der_x509_certificate(self.connection.getpeercert(binary_form=True))
+        if self.path.endswith("/simplereenroll") and request.subject == peer.subject:
+            self.certificates([est.renew_client(request)])  # of the gateway itself
             return
         if not self.is_registration_authority():
             self.reply(403, b"enrols for others without being an RA")
@@ -169,6 +174,8 @@ class EstServer:
         self.released = threading.Event()
         self.script, self.anchor_script, self.always, self.anchors_always = [], [], ("issue",), ("issue",)
         self.requests, self.issued = [], []
+        self.shown = []  # the fingerprints of the client certificates that CSRs came with
+        self.takes_expired = False  # client certificates that have run out
 
     def make_leaves(self):
         self.server_identity = self.leaf("server", ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName([
@@ -176,13 +183,27 @@ class EstServer:
         self.client = self.leaf("gateway-ra", ExtendedKeyUsageOID.CLIENT_AUTH, also=CMC_RA)
         self.plain_client = self.leaf("no-ra", ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def leaf(self, label, usage, names=None, also=None):
+    def make_client(self, not_before, not_after):
+        """Another client certificate for the gateway, in the same files."""
+        self.client = self.leaf("gateway-ra", ExtendedKeyUsageOID.CLIENT_AUTH, x509.SubjectAlternativeName([
+            x509.DNSName("gateway.example")]), CMC_RA, not_before, not_after)
+        return self.client
+
+    def renew_client(self, request):
+        names = [(e.value, e.critical) for e in request.extensions if isinstance(e.value, x509.SubjectAlternativeName)]
+        certificate = self.tls.sign(request.subject, request.public_key(), not_after=pki.now() + pki.YEAR, extensions=[
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, CMC_RA]), False), *names])
+        with self.lock:
+            self.issued.append(certificate)
+        return certificate
+
+    def leaf(self, label, usage, names=None, also=None, not_before=None, not_after=None):
         key = pki.new_key()
         extensions = [(x509.ExtendedKeyUsage([usage] + ([also] if also else [])), False)]
         if names:
             extensions.append((names, False))
-        certificate = self.tls.sign(pki.name(common=label), key.public_key(), not_after=pki.now() + pki.YEAR,
-                                    extensions=extensions)
+        certificate = self.tls.sign(pki.name(common=label), key.public_key(), not_before=not_before,
+                                    not_after=not_after or pki.now() + pki.YEAR, extensions=extensions)
         return pki.Identity(str(self.folder), "est-" + label, key, certificate)
 
     @property
@@ -200,6 +221,8 @@ class EstServer:
         context.load_cert_chain(self.server_identity.certificate_file, self.server_identity.key_file)
         context.load_verify_locations(self.ca_file)
         context.verify_mode = ssl.CERT_REQUIRED
+        if self.takes_expired:
+            context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
         self.server = Server(("127.0.0.1", self.port), Handler)
         self.port = self.server.server_address[1]
         self.server.est = self

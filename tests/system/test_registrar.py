@@ -3,6 +3,7 @@
 """The gateway as registrar (RFC 9148 §5): coap-client with a factory certificate below, the owner's EST server above, the
 real daemon between them; uplinks that are cut, owners that refuse, and the gateway's own CA renewed there."""
 
+import datetime
 import os
 import sys
 import unittest
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import pki
-from est_server import EstServer
+from est_server import EstServer, certs_only, fingerprint, lines_of
 from gateway import Gateway, wait_for
 
 SEN, SREN, CRTS = ".well-known/est/sen", ".well-known/est/sren", ".well-known/est/crts"
@@ -246,6 +247,77 @@ class OwnAuthority(Registrar):
         self.assertEqual(chain[0].public_key().public_bytes(*spki), request.public_key().public_bytes(*spki))
         self.from_owner(chain[0])
         self.assertTrue(chain[0].extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+
+
+class ClientCertificate(Registrar):
+    """The certificate that the gateway shows upstream, renewed there (RFC 7030 section 4.2.2)."""
+    north = "est_renews_client = true;"
+
+    def prepare(self, not_before_days, not_after_days):
+        day = datetime.timedelta(days=1)
+        return self.est.make_client(pki.now() + not_before_days * day, pki.now() + not_after_days * day)
+
+    def renewed(self):
+        self.g.wait_event("upstream-certificate", seconds=40)
+        certificate = self.est.issued[-1]
+        wait_for(lambda: self.g.ctl("--json", "status")[1]["horizon"].get("upstream-certificate_in", 0) > 300 * 86400,
+                 "north to show it")
+        return fingerprint(certificate)
+
+    def test_a_third_before_its_end_it_is_renewed_with_a_new_key_and_kept_over_restarts(self):
+        old = self.prepare(-60, 10)
+        self.start()
+        new = self.renewed()
+        request = x509.load_der_x509_csr(self.est.asked("simplereenroll")[0])
+        self.assertEqual(request.subject, old.certificate.subject)
+        self.assertEqual(request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value,
+                         old.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        self.assertNotEqual(request.public_key().public_numbers(), old.certificate.public_key().public_numbers())
+        self.enrol("meter-1")
+        self.assertEqual(self.est.shown[-1], new)
+        self.g.stop()
+        self.g.start()
+        self.trust()
+        self.enrol("meter-2")
+        self.assertEqual(self.est.shown[-1], new)
+        self.assertEqual(len(self.est.asked("simplereenroll")), 1)
+
+    def test_with_most_of_its_life_left_it_stays(self):
+        self.prepare(-1, 300)
+        self.start()
+        self.enrol("meter-1")
+        self.assertEqual(self.est.asked("simplereenroll"), [])
+
+    def test_one_that_ran_out_while_the_uplink_was_gone_is_renewed_when_it_is_back(self):
+        self.prepare(-60, -1)
+        self.est.stop()
+        self.start()
+        self.g.wait_event("upstream-certificate-late", reason="ran out")
+        horizon = self.g.ctl("--json", "status")[1]["horizon"]
+        self.assertEqual(horizon["first"], "upstream-certificate")
+        self.assertEqual(self.g.events("upstream-certificate"), [])
+        self.est.takes_expired = True
+        self.est.start()
+        self.renewed()
+
+    def test_an_owner_who_refuses_one_that_ran_out_is_asked_on_until_he_does_not(self):
+        self.prepare(-60, -1)
+        self.start()
+        self.g.wait_event("uplink-down")
+        self.assertEqual(self.g.events("upstream-certificate"), [])
+        self.est.stop()
+        self.est.takes_expired = True
+        self.est.start()
+        self.renewed()
+        self.enrol("meter-1")
+
+    def test_a_key_that_is_not_the_one_asked_for_is_refused_and_asked_again_later(self):
+        self.prepare(-60, 10)
+        self.est.script = [("body", lines_of(certs_only([self.est.issuing.certificate])))]
+        self.start()
+        self.g.wait_event("enrolment-refused", reason="no certificate in the answer")
+        self.enrol("meter-1")
+        self.assertEqual(self.est.shown[-1], fingerprint(self.est.client.certificate))
 
 
 if __name__ == "__main__":
