@@ -75,9 +75,10 @@ static int stretch(const uint8_t shared[RECOVERY_KEY_BYTES], const uint8_t ephem
 
 int recovery_pair_of(const uint8_t secret[KEY_BYTES], const char *label, uint8_t ret_private[RECOVERY_KEY_BYTES],
                      uint8_t ret_public[RECOVERY_KEY_BYTES]) {
+        static const uint8_t no_salt[32]; /* RFC 5869 §2.2 */
         _cleanup_(pkey_free) EVP_PKEY *pair = NULL;
         size_t size = RECOVERY_KEY_BYTES;
-        int r = derive(BYTES(secret, KEY_BYTES), (struct bytes){ 0 }, label, ret_private);
+        int r = derive(BYTES(secret, KEY_BYTES), BYTES(no_salt, sizeof no_salt), label, ret_private);
 
         if (r < 0)
                 return r;
