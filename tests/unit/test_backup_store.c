@@ -224,10 +224,10 @@ static void a_long_backup_does_not_stop_checkpoints(void **state) {
         struct store_backup *backup;
 
         store_here(&bed->place, NULL, 64 << 10);
-        fill(bed->place.store, 0, 2000);
+        fill(bed->place.store, 0, 4000);
         assert_int_equal(store_backup_begin(bed->place.store, bed->copy, &backup), 0);
         store_statistics(bed->place.store, &before);
-        for (int i = 2000; i < 2400; i++) {
+        for (int i = 4000; i < 4400; i++) {
                 assert_int_equal(store_backup_step(backup, 1, NULL, NULL), 1);
                 add_numbered(bed->place.store, i);
                 assert_int_equal(store_barrier_wait(bed->place.store, commit(bed->place.store)), 0);
@@ -236,7 +236,7 @@ static void a_long_backup_does_not_stop_checkpoints(void **state) {
         assert_true(after.restarts > before.restarts + 3);
         assert_true(after.wal_bytes_most < 4 << 20);
         finish_backup(bed, backup);
-        assert_whole(restored(bed), 2400);
+        assert_whole(restored(bed), 4400);
 }
 
 /* ---- the file ---- */
