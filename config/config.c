@@ -38,6 +38,12 @@ struct config *config_new(void) {
         config->backlog_records = 1000000;
         config->backlog_bytes = INT64_C(1) << 30;
         config->audit_keep_sec = 5 * YEAR;
+        config->offers_per_second = 50;
+        config->horizon_warn_sec = 30 * DAY;
+        config->keys.receipt_every_sec = YEAR;
+        config->keys.data_every_sec = 90 * DAY;
+        config->keys.sealing_every_sec = 2 * YEAR;
+        config->keys.recovery_every_sec = 2 * YEAR;
         config->north.retry_min_sec = 1;
         config->north.retry_max_sec = 300;
         config->north.batch_records = 64;

@@ -274,6 +274,9 @@ void check_est(struct loader *loader) {
                 if (north->est_renews_ca)
                         loader_problem(loader, north_place(loader, "est_renews_ca"),
                                        "est_renews_ca needs est_url, the owner's EST server");
+                if (north->est_renews_client)
+                        loader_problem(loader, north_place(loader, "est_renews_client"),
+                                       "est_renews_client needs est_url, the owner's EST server");
                 return;
         }
         if (!is_https_url(north->est_url) || strpbrk(north->est_url, "?#"))

@@ -63,8 +63,11 @@ static const struct key top_list[] = {
         COUNT_KEY(config, "backlog_records", backlog_records, 1, INT64_C(1000000000)),
         SIZE_KEY(config, "backlog_size", backlog_bytes, 64 * 1024, INT64_C(1) << 50),
         SPAN_KEY(config, "audit_keep", audit_keep_sec, 0, LONGEST),
+        COUNT_KEY(config, "offers_per_second", offers_per_second, 1, 10000),
+        SPAN_KEY(config, "horizon_warn", horizon_warn_sec, 0, LONGEST),
         GROUP_KEY("north"),
         GROUP_KEY("ca"),
+        GROUP_KEY("keys"),
         GROUP_KEY("classes"),
         GROUP_KEY("profiles"),
 };
@@ -119,6 +122,7 @@ static const struct key north_list[] = {
         SPAN_KEY(config, "timeout", north.timeout_sec, 1, 3600),
         TEXT_KEY(config, "est_url", north.est_url),
         FLAG_KEY(config, "est_renews_ca", north.est_renews_ca),
+        FLAG_KEY(config, "est_renews_client", north.est_renews_client),
 };
 
 static const struct key ca_list[] = {
@@ -136,6 +140,14 @@ static const struct key ca_list[] = {
         SPAN_KEY(config, "crl_validity", ca.crl_validity_sec, 60, LONGEST),
 };
 
+static const struct key keys_list[] = {
+        SPAN_KEY(config, "receipt_every", keys.receipt_every_sec, 3600, LONGEST),
+        SPAN_KEY(config, "data_every", keys.data_every_sec, 3600, LONGEST),
+        SPAN_KEY(config, "sealing_every", keys.sealing_every_sec, 0, LONGEST),
+        SPAN_KEY(config, "recovery_every", keys.recovery_every_sec, 0, LONGEST),
+        TEXT_KEY(config, "backup_recipient", keys.backup_recipient),
+};
+
 static const struct key reference_list[] = {
         TEXT_KEY(reference_value, "swname", swname),
         TEXT_KEY(reference_value, "swversion", swversion),
@@ -146,6 +158,7 @@ const struct key_table top_keys = { "the configuration", top_list, ELEMENTS(top_
 const struct key_table profile_keys = { "a profile", profile_list, ELEMENTS(profile_list) };
 const struct key_table north_keys = { "north", north_list, ELEMENTS(north_list) };
 const struct key_table ca_keys = { "ca", ca_list, ELEMENTS(ca_list) };
+const struct key_table keys_keys = { "keys", keys_list, ELEMENTS(keys_list) };
 const struct key_table reference_keys = { "a reference value", reference_list, ELEMENTS(reference_list) };
 
 _Static_assert(ELEMENTS(profile_list) <= KEYS_MAX && ELEMENTS(top_list) <= KEYS_MAX, "KEYS_MAX");

@@ -386,6 +386,9 @@ static void read_top_special(const struct reading *reading, config_setting_t *se
         else if (strcmp(name, "ca") == 0) {
                 if (is_group(reading, setting, "ca"))
                         read_group(reading, setting, &ca_keys, loader->config, loader->ca, read_ca_special, 0);
+        } else if (strcmp(name, "keys") == 0) {
+                if (is_group(reading, setting, "keys"))
+                        read_group(reading, setting, &keys_keys, loader->config, loader->keys, no_special, 0);
         } else if (is_group(reading, setting, "north"))
                 read_group(reading, setting, &north_keys, loader->config, loader->north, no_special, 0);
 }

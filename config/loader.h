@@ -39,9 +39,9 @@ struct key_table {
         size_t count;
 };
 
-#define KEYS_MAX 40 /* in the largest table */
+#define KEYS_MAX 48 /* in the largest table */
 
-extern const struct key_table top_keys, profile_keys, north_keys, ca_keys, reference_keys;
+extern const struct key_table top_keys, profile_keys, north_keys, ca_keys, keys_keys, reference_keys;
 /* Of `key_types`, in order of enum device_key_type, then NULL. */
 extern const char *const device_key_type_names[];
 
@@ -91,7 +91,7 @@ struct loader {
         const char *files[256]; /* names for messages */
         size_t file_count;
         struct attachments *attachments; /* the caller's */
-        struct place top[KEYS_MAX], north[KEYS_MAX], ca[KEYS_MAX], classes[3];
+        struct place top[KEYS_MAX], north[KEYS_MAX], ca[KEYS_MAX], keys[KEYS_MAX], classes[3];
         struct profile_source *profiles; /* beside config->profiles */
         struct problem_entry *problems;
         size_t problem_count, error_count;
