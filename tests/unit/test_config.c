@@ -528,11 +528,11 @@ static void rubbish_does_not_flood(void **state) {
 
         (void)state;
         for (int i = 0; i < 5000; i++)
-                used += (size_t)snprintf(text + used, sizeof text - used, "key%d = %d;\n", i, i);
+                used += (size_t)snprintf(text + used, sizeof text - used, "entry%d = %d;\n", i, i);
         _cleanup_(load_end) struct load load = load_text(text);
         assert_int_equal(load.result, -EINVAL);
         assert_true(load.problems.count <= 501);
-        assert_true(says(&load, "f:1: key of the configuration \"key0\" is unknown; allowed are gateway_id, listen"));
+        assert_true(says(&load, "f:1: key of the configuration \"entry0\" is unknown; allowed are gateway_id, listen"));
 }
 
 /* ---- files --------------------------------------------------------------------------------------- */
