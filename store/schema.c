@@ -307,13 +307,24 @@ static const char third[] =
         "  kind INTEGER PRIMARY KEY,"
         "  generation INTEGER NOT NULL," MOMENT("made")
         "  id TEXT NOT NULL, not_after INTEGER NOT NULL, told INTEGER NOT NULL"
-        ") STRICT;";
+        ") STRICT;"
+
+        /* Devices that were revoked since the store was opened, by whichever gatewayd: what the next opening has to
+         * look at, instead of all that ever were. */
+        "CREATE TABLE revoked_lately (device TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;"
+        "INSERT INTO revoked_lately SELECT id FROM device WHERE standing = 4;"
+        "CREATE TRIGGER device_revoked_lately AFTER UPDATE OF standing ON device "
+        "WHEN new.standing = 4 AND old.standing <> 4 BEGIN "
+        "INSERT INTO revoked_lately VALUES (new.id) ON CONFLICT DO NOTHING; "
+        "END;";
 
 /* Certificates of devices that a gatewayd of version 1 revoked: reason 9, privilege withdrawn. */
 static const char catch_up[] =
         "UPDATE certificate SET revoked = 9, (revoked_at_wall, revoked_at_powered, revoked_at_quality) = "
         "(SELECT clock_floor, clock_powered, 0 FROM meta WHERE id = 1) "
-        "WHERE revoked = -1 AND device IN (SELECT id FROM device WHERE standing = 4)";
+        "WHERE revoked = -1 AND device IN "
+        "(SELECT l.device FROM revoked_lately l CROSS JOIN device d ON d.id = l.device WHERE d.standing = 4);"
+        "DELETE FROM revoked_lately";
 /* clang-format on */
 
 const struct migration schema_migrations[STORE_SCHEMA_VERSION] = {
