@@ -221,7 +221,7 @@ static void sessions_are_forgotten_without_a_walk(void **state) {
         watch_begins();
         store_here(place, NULL, 0);
         assert_int_equal(credential_forget_sessions(place->store), 0);
-        assert_true(watched.steps_most < 20 * DEVICES / 500);
+        assert_true(watched.steps_most < DEVICES / 2);
         commit(place->store);
         place->store = store_close(place->store);
         assert_plans_walk_nothing(place);
