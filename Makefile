@@ -56,7 +56,9 @@ ARCHIVE := $(BUILD)/libgatewayd.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c)))
 MBEDTLS_SOURCES := $(wildcard tests/system/mbedtls_*.c)
-SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES),$(wildcard tests/system/*.c)))
+CRASH_SOURCES := $(wildcard tests/system/crash_*.c) tests/unit/fleet_model.c
+SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES) $(CRASH_SOURCES),$(wildcard tests/system/*.c))) \
+	crash_harness
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 SIM_SOURCES := $(wildcard tests/sim/*.c)
@@ -102,6 +104,11 @@ $(BUILD)/system/mbedtls_device: $(MBEDTLS_SOURCES:%.c=$(BUILD)/obj/%.o) $(DEVICE
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lmbedtls -lmbedx509 -lmbedcrypto -o $@
+
+$(BUILD)/system/crash_harness: $(CRASH_SOURCES:%.c=$(BUILD)/obj/%.o) $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(CRASH_SOURCES:%.c=$(BUILD)/obj/%.o) $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
 	@mkdir -p $(@D)
