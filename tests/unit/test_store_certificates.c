@@ -10,6 +10,7 @@
 #include "store/authorities.h"
 #include "store/enrolments.h"
 #include "store/internal.h"
+#include "store/own_keys.h"
 
 #define DAY INT64_C(86400)
 
@@ -791,10 +792,10 @@ static void answered_enrolments_go_after_a_while_waiting_ones_never(void **state
         assert_int_equal(enrolment_get(*state, waiting.number, &waiting), 0);
 }
 
-/* ---- a gatewayd of schema 1 ---- */
+/* ---- gatewayds of older schemas ---- */
 
-/* A store as that one made it, with a device, a credential and an attestation key in it. */
-static void make_first(struct place *place) {
+/* A store as one of that schema made it, with a device, a credential and an attestation key in it. */
+static void make_older(struct place *place, size_t schema) {
         struct store *store = xcalloc(1, sizeof *store);
         char sql[1024];
 
@@ -802,7 +803,7 @@ static void make_first(struct place *place) {
         store->path = xstrdup(place->path);
         assert_int_equal(seal_init(&store->seal, BYTES(sealing_key, sizeof sealing_key)), 0);
         assert_int_equal(connection_open_to_write(place->path, SQLITE_OPEN_CREATE, &store->db), 0);
-        assert_int_equal(schema_apply(store->db, schema_migrations, 1), 0);
+        assert_int_equal(schema_apply(store->db, schema_migrations, schema), 0);
         snprintf(sql, sizeof sql, "PRAGMA application_id = %d", STORE_APPLICATION_ID);
         assert_int_equal(connection_run(store->db, sql), 0);
         assert_int_equal(meta_create(store), 0);
@@ -812,22 +813,24 @@ static void make_first(struct place *place) {
         commit(store);
         assert_int_equal(
                 connection_run(store->db,
-                               "INSERT INTO device VALUES (1, 'd', 'sensor', 1, 1,2,6, 3,4,6, 5, x'010203', 2, 6,7,6,"
-                               " 8,9,6, 10,11,6, 12, 13, 4, 0, 0,0,0, 0, 0,0,0, 14, 15, 16)"),
+                               schema < 2
+                                       ? "INSERT INTO device VALUES (1, 'd', 'sensor', 1, 1,2,6, 3,4,6, 5, x'010203',"
+                                         " 2, 6,7,6, 8,9,6, 10,11,6, 12, 13, 4, 0, 0,0,0, 0, 0,0,0, 14, 15, 16)"
+                                       : "INSERT INTO device VALUES (1, 'd', 'sensor', 1, 1,2,6, 3,4,6, 5, x'010203',"
+                                         " 2, 6,7,6, 8,9,6, 10,11,6, 12, 13, 4, 0, 0,0,0, 0, 0,0,0, 14, 15, 16, 0,"
+                                         " NULL)"),
                 0);
         assert_int_equal(connection_run(store->db, "PRAGMA journal_mode = WAL"), 0);
         store_close(store);
 }
 
-static void a_store_of_the_first_schema_is_migrated_and_keeps_everything(void **state) {
-        struct place *place = *state;
+static void is_migrated_and_keeps_everything(struct place *place) {
         struct secret secret = { 0 };
         char owner[DEVICE_ID_MAX + 1];
         struct device device;
         uint8_t digest[32];
         int64_t value;
 
-        make_first(place);
         for (int round = 0; round < 2; round++) { /* the second finds it done */
                 store_here(place, NULL, 0);
                 assert_int_equal(connection_number(place->store->db, "PRAGMA user_version", &value), 0);
@@ -848,6 +851,43 @@ static void a_store_of_the_first_schema_is_migrated_and_keeps_everything(void **
                 place->store = store_close(place->store);
         }
         secret_wipe(&secret);
+}
+
+static void a_store_of_the_first_schema_is_migrated_and_keeps_everything(void **state) {
+        make_older(*state, 1);
+        is_migrated_and_keeps_everything(*state);
+}
+
+static void a_store_of_the_second_schema_is_migrated_and_keeps_everything(void **state) {
+        struct place *place = *state;
+        struct store_meta meta;
+        struct own_key key;
+
+        make_older(place, 2);
+        is_migrated_and_keeps_everything(place);
+        store_here(place, NULL, 0);
+        assert_int_equal(store_meta_get(place->store, &meta), 0);
+        assert_false(moment_is_set(&meta.backed_up));
+        assert_false(meta.is_restored_now);
+        assert_int_equal(own_key_get(place->store, OWN_KEY_RECEIPT, &key), -ENOENT);
+        assert_int_equal(store_rewrap_is_open(place->store), 0);
+}
+
+/* Devices that were revoked before there was a list of them are looked at once. */
+static void what_the_second_schema_left_unrevoked_is_caught_up_with(void **state) {
+        struct place *place = *state;
+        int64_t value;
+
+        make_older(place, 2);
+        tamper(place,
+               "UPDATE device SET standing = 4;"
+               "INSERT INTO certificate VALUES (1, 'f', 'd', 1, x'01', 0, 9999999999, x'', x'', x'', -1, 0,0,0, 0,"
+               " x'00')");
+        store_here(place, NULL, 0);
+        assert_int_equal(connection_number(place->store->db, "SELECT revoked FROM certificate", &value), 0);
+        assert_int_equal(value, REVOKED_PRIVILEGE_WITHDRAWN);
+        assert_int_equal(connection_number(place->store->db, "SELECT count(*) FROM revoked_lately", &value), 0);
+        assert_int_equal(value, 0);
 }
 
 /* What the older one writes, in its own words. */
@@ -940,6 +980,8 @@ int main(void) {
                 IN_MEMORY(enrolments_are_counted_by_state),
                 IN_MEMORY(answered_enrolments_go_after_a_while_waiting_ones_never),
                 IN_A_FOLDER(a_store_of_the_first_schema_is_migrated_and_keeps_everything),
+                IN_A_FOLDER(a_store_of_the_second_schema_is_migrated_and_keeps_everything),
+                IN_A_FOLDER(what_the_second_schema_left_unrevoked_is_caught_up_with),
                 IN_A_FOLDER(the_first_schemas_statements_work_on_this_store),
         };
 
