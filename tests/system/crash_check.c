@@ -5,7 +5,6 @@
 #include "tests/system/crash_world.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "gatewayd/sealing.h"
@@ -71,24 +70,76 @@ static void check_receipts(struct world *w, struct store *store) {
         }
 }
 
-void world_check_store(struct world *w) {
+static struct store *open_store(struct world *w, const char *folder) {
         _cleanup_(secret_wipe) struct secret key = { 0 };
-        _cleanup_(store_closep) struct store *store = NULL;
         struct problem problem = { 0 };
-        char path[320];
-        uint64_t bad;
+        struct store *store = NULL;
+        char path[400];
         bool is_file;
-        int r;
 
-        snprintf(path, sizeof path, "%s/store.db", w->g.folder);
+        snprintf(path, sizeof path, "%s/store.db", folder);
         if (sealing_key_load(path, false, &key, &is_file, &problem) < 0)
                 gateway_fail(&w->g, "%s", problem.detail);
-        r = store_open(&(struct store_options){ .path = path, .key_encryption_key = secret_bytes(&key) }, &store,
-                       &problem);
-        if (r < 0)
+        if (store_open(&(struct store_options){ .path = path, .key_encryption_key = secret_bytes(&key) }, &store,
+                       &problem) < 0)
                 gateway_fail(&w->g, "the store does not open: %s", problem.detail);
+        return store;
+}
+
+static void check_audit(struct world *w, struct store *store) {
+        uint64_t bad;
+
         if (audit_verify(store, &bad) < 0)
                 gateway_fail(&w->g, "the audit chain is broken at row %lu", (unsigned long)bad);
+}
+
+void world_check_store(struct world *w) {
+        _cleanup_(store_closep) struct store *store = open_store(w, w->g.folder);
+
+        check_audit(w, store);
         check_keys(w, store);
         check_receipts(w, store);
+}
+
+/* A key gives way in the transaction that puts another in its place, or not at all. */
+static void check_half_done(struct world *w, struct store *store) {
+        struct credential list[CREDENTIALS_MAX];
+        ssize_t count = credential_list(store, w->device.model.id, list, CREDENTIALS_MAX);
+        unsigned active = 0, superseded = 0, compromised = 0;
+
+        for (ssize_t i = 0; i < count; i++) {
+                active += credential_is_operational(list[i].kind) && list[i].state == KEY_ACTIVE;
+                compromised += list[i].state == KEY_COMPROMISED;
+                superseded += list[i].state == KEY_RETIRING || moment_is_set(&list[i].superseded);
+        }
+        if (count < 0 || active > 1 || (superseded > 0 && active + compromised == 0 && !w->is_ended))
+                gateway_fail(&w->g, "%u keys were superseded, and %u are active", superseded, active);
+}
+
+static void check_granted(struct world *w, struct store *store) {
+        for (size_t i = 0; !w->is_ended && i < w->device.grant_count; i++) {
+                const struct granted *grant = &w->device.grants[i];
+                struct credential credential;
+
+                if (!grant->may_be_over && credential_get(store, bytes_of(grant->key.identity), &credential) < 0)
+                        gateway_fail(&w->g, "%s was granted and is not in the store", grant->key.identity);
+        }
+}
+
+void world_check_remains(struct world *w) {
+        char path[400], folder[320];
+        struct store *store;
+
+        snprintf(path, sizeof path, "%s/store.db", w->g.folder);
+        if (access(path, F_OK) < 0)
+                return; /* killed before there was one */
+        snprintf(folder, sizeof folder, "%s/remains", w->g.folder);
+        folder_copy(w->g.folder, folder);
+        store = open_store(w, folder);
+        check_audit(w, store);
+        check_half_done(w, store);
+        check_granted(w, store);
+        check_receipts(w, store);
+        (void)store_close(store);
+        folder_remove(folder);
 }

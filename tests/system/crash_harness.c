@@ -9,13 +9,9 @@
  * is killed a second time while it recovers, at N points of that for each of the first. Prints
  * "SCENARIO: N points, all held" or what did not hold, and at which point. */
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/pem.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,60 +37,6 @@ struct plan {
         unsigned jobs;
 };
 
-/* ---- copies ---- */
-
-static void copy_file(int from_folder, int to_folder, const char *name) {
-        int from = openat(from_folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), to;
-        struct stat status;
-
-        if (from < 0 || fstat(from, &status) < 0 || !S_ISREG(status.st_mode)) {
-                if (from >= 0)
-                        close(from);
-                return; /* the control socket, the folder of CRLs */
-        }
-        to = openat(to_folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (to < 0 || sendfile(to, from, NULL, (size_t)status.st_size) != status.st_size) {
-                perror(name);
-                exit(EXIT_FAILURE);
-        }
-        close(from);
-        close(to);
-}
-
-static void copy_folder(const char *from, const char *to) {
-        DIR *folder = opendir(from);
-        int target;
-
-        if (!folder || mkdir(to, 0700) < 0 || (target = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-                perror(to);
-                exit(EXIT_FAILURE);
-        }
-        for (struct dirent *entry; (entry = readdir(folder));)
-                if (entry->d_type == DT_REG && strcmp(entry->d_name, "log") != 0)
-                        copy_file(dirfd(folder), target, entry->d_name);
-        closedir(folder);
-        close(target);
-}
-
-static void remove_folder(const char *path) {
-        char inside[700];
-        DIR *folder = opendir(path);
-
-        for (struct dirent *entry; folder && (entry = readdir(folder));) {
-                if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-                        continue;
-                snprintf(inside, sizeof inside, "%s/%s", path, entry->d_name);
-                if (entry->d_type == DT_DIR)
-                        remove_folder(inside);
-                else
-                        (void)unlink(inside); /* shows in the rmdir() */
-        }
-        if (folder)
-                closedir(folder);
-        if (rmdir(path) < 0)
-                perror(path);
-}
-
 /* ---- one run ---- */
 
 /* Core has ended: as it was to, or by itself? */
@@ -105,6 +47,7 @@ static void bury(struct world *w) {
             WTERMSIG(g->status) != SIGKILL)
                 gateway_fail(g, "core ended by itself (status %x)", (unsigned)g->status);
         w->crashes++;
+        world_check_remains(w);
         g->points[0] = 0;
         g->points[1] = w->pairs;
         w->pairs = 0;
@@ -137,14 +80,14 @@ static _Noreturn void run_point(const struct plan *plan, int64_t point, int64_t 
 
         memcpy(base, w->g.folder, sizeof base);
         snprintf(w->g.folder, sizeof w->g.folder, "%s/%lld-%lld", plan->folder, (long long)point, (long long)second);
-        copy_folder(base, w->g.folder);
+        folder_copy(base, w->g.folder);
         gateway_prepare(&w->g, PROFILES);
         w->g.points[0] = 0;
         w->g.points[1] = point;
         w->pairs = second;
         w->device.forgets = plan->scenario->forgets;
         run_steps(w, plan->scenario->steps);
-        remove_folder(w->g.folder);
+        folder_remove(w->g.folder);
         exit(w->crashes > 0 ? EXIT_SUCCESS : EXIT_PASSED);
 }
 
@@ -280,6 +223,6 @@ int main(int argc, char **argv) {
         if (points < 0)
                 return EXIT_FAILURE;
         printf("%s: %lld points, all held\n", plan.scenario->name, (long long)points);
-        remove_folder(plan.base->g.folder);
+        folder_remove(plan.base->g.folder);
         return EXIT_SUCCESS;
 }

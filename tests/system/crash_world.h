@@ -64,8 +64,15 @@ void world_record(void *userdata, const struct message_record *record);
 /* After each start of core: whatever was granted opens a handshake. */
 int world_check_grants(struct world *w);
 
-/* crash_check.c: opens the store of a core that has ended, and looks at all that must hold. */
+/* crash_check.c */
+/* Opens the store of a core that has ended in order, and looks at all that must hold then. */
 void world_check_store(struct world *w);
+/* The same of a copy of what a killed core has left, before the next one touches it: what must hold at any time. */
+void world_check_remains(struct world *w);
+
+/* crash_folder.c: files at the top of a folder. */
+void folder_copy(const char *from, const char *to);
+void folder_remove(const char *path);
 
 /* crash_scenarios.c. A step is done again after a crash until it is done: 0, or GONE. Each says so itself when
  * something is not as it must be. */
