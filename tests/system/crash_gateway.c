@@ -256,6 +256,8 @@ static void send_to(struct link *link, uint8_t type, struct bytes body) {
 static void send_setup(struct gateway *g, uint8_t type, enum role role, const int *fds, size_t count) {
         _cleanup_(buffer_free) struct buffer body = { 0 };
 
+        if (g->is_gone)
+                return;
         message_write_setup(&(struct message_setup){ .role = role, .generation = g->generation }, &body);
         if (link_send_descriptors(g->supervisor, type, buffer_bytes(&body), fds, count) >= 0)
                 (void)link_flush(g->supervisor);
@@ -314,9 +316,10 @@ int gateway_start(struct gateway *g) {
         config_problems_free(&problems);
         close(descriptor);
         r = wait_for(g, &g->is_ready, "READY");
-        if (r == 0)
-                connect_peers(g);
-        return r;
+        if (r < 0 || g->is_gone)
+                return GONE;
+        connect_peers(g);
+        return 0;
 }
 
 int gateway_stop(struct gateway *g) {

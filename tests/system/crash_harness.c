@@ -107,6 +107,8 @@ static int take_job(struct job *jobs, size_t *count, struct job *ret) {
                 if (jobs[i].pid == pid) {
                         *ret = jobs[i];
                         jobs[i] = jobs[--*count];
+                        if (WIFSIGNALED(status))
+                                printf("the run was ended by signal %d\n", WTERMSIG(status));
                         return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
                 }
         return EXIT_FAILURE;
