@@ -151,12 +151,20 @@ static int check_version(struct store *store, struct problem *problem) {
 
 /* A backup is one until it is opened in the store's place. */
 static int look_at_marker(struct store *store, struct problem *problem) {
-        int64_t is_backup = 0;
+        int64_t is_backup = 0, is_sound = 0;
 
         if (store->schema >= 3 &&
             connection_number(store->db, "SELECT backup_writer IS NOT NULL FROM meta WHERE id = 1", &is_backup) < 0)
                 return corrupt(store, problem, sqlite3_errmsg(store->db));
         store->is_backup = is_backup != 0;
+        if (!store->is_backup)
+                return 0;
+        if (connection_number(store->db,
+                              "SELECT backup_writer BETWEEN 1 AND oldest_writer AND"
+                              " coalesce(length(backup_recovery), 32) = 32 FROM meta WHERE id = 1",
+                              &is_sound) < 0 ||
+            !is_sound)
+                return corrupt(store, problem, "what it says of the store it was made of is damaged");
         return 0;
 }
 

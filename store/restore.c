@@ -20,7 +20,7 @@ static int run_sql(struct store *store, const char *sql) {
 }
 
 /* A new CRL a second for twelve days is fewer than that. */
-#define SQL_AHEAD "UPDATE authority SET crl_number = crl_number + 1048576, crl_is_stale = 1"
+#define SQL_AHEAD "UPDATE authority SET crl_number = min(crl_number, 9223372036853727231) + 1048576, crl_is_stale = 1"
 
 /* The recovery key of before, where there was one: the backup's data keys are wrapped to its recipient. */
 static int return_recovery_key(struct store *store) {

@@ -134,6 +134,8 @@ static int read_check(struct store *store) {
                 return r < 0 ? r : -EUCLEAN;
         check = query_get_blob(&q);
         next_public = query_get_blob(&q);
+        if (next_public.size != 0 && next_public.size != RECOVERY_KEY_BYTES)
+                return -EUCLEAN;
         seal->opens_with = OPENS_WITH_SEALING_KEY;
         r = wrapping_choose(seal->keys, check, next_public);
         if (r == 0)

@@ -5,7 +5,7 @@
  * it says.
  *
  * Input: changes of 5 bytes each: file (0 database, 1 -wal; 2 and 3: it ends there), offset (24 bits), new
- * value. */
+ * value. With 4 in the first byte of the input it is a backup instead, opened with its recipient's key. */
 
 #include <assert.h>
 #include <errno.h>
@@ -16,15 +16,17 @@
 #include <unistd.h>
 
 #include "store/audit.h"
+#include "store/backup.h"
 #include "store/credentials.h"
 #include "store/evidence.h"
 #include "store/hooks.h"
+#include "store/internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint8_t key[32] = "the sealing key of this fuzzing.";
 static char folder[64], paths[2][96];
-static struct buffer good[2];
+static struct buffer good[2], good_backup;
 
 static int no_flush(void *userdata, int fd) {
         (void)userdata;
@@ -34,12 +36,22 @@ static int no_flush(void *userdata, int fd) {
 
 static const struct store_hooks hooks = { .flush = no_flush };
 
+static void recipient_pair(uint8_t private_key[RECOVERY_KEY_BYTES], uint8_t public_key[RECOVERY_KEY_BYTES]) {
+        if (recovery_pair_of(key, "recipient", private_key, public_key) < 0)
+                abort();
+}
+
 static int open_store(struct store **ret) {
+        uint8_t private_key[RECOVERY_KEY_BYTES], public_key[RECOVERY_KEY_BYTES];
         const struct store_options options = { .path = paths[0],
                                                .key_encryption_key = BYTES(key, sizeof key),
+                                               .recovery_key = BYTES(private_key, sizeof private_key),
                                                .hooks = &hooks };
         struct problem problem = { 0 };
-        int r = store_open(&options, ret, &problem);
+        int r;
+
+        recipient_pair(private_key, public_key);
+        r = store_open(&options, ret, &problem);
 
         assert(r == 0 || (problem.title[0] != '\0' && problem.detail[0] != '\0'));
         return r;
@@ -105,6 +117,22 @@ static void remove_all(void) {
         (void)rmdir(folder);
 }
 
+static void make_backup(struct store *store) {
+        uint8_t private_key[RECOVERY_KEY_BYTES], public_key[RECOVERY_KEY_BYTES];
+        const struct moment now = { 1700000000, 100, CLOCK_HELD, true };
+        struct store_backup *backup;
+        char path[128];
+
+        recipient_pair(private_key, public_key);
+        snprintf(path, sizeof path, "%s/copy", folder);
+        if (store_backup_begin(store, path, &backup) < 0 || store_backup_step(backup, 10000, NULL, NULL) != 0 ||
+            store_backup_finish(backup, public_key, &now) < 0)
+                abort();
+        store_backup_free(backup);
+        read_file(path, &good_backup);
+        (void)unlink(path);
+}
+
 static void make_good(void) {
         struct store *store;
         int status;
@@ -118,6 +146,7 @@ static void make_good(void) {
         if (open_store(&store) < 0)
                 abort();
         add_rows(store, 1, 40);
+        make_backup(store);
         store_close(store);
 
         pid = fork();
@@ -196,8 +225,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
         if (good[0].size == 0)
                 make_good();
-        for (size_t i = 0; i < 2; i++)
-                buffer_append(&damaged[i], buffer_bytes(&good[i]));
+        if (size > 0 && data[0] & 4)
+                buffer_append(&damaged[0], buffer_bytes(&good_backup));
+        else
+                for (size_t i = 0; i < 2; i++)
+                        buffer_append(&damaged[i], buffer_bytes(&good[i]));
         for (; size >= 5; data += 5, size -= 5) {
                 struct buffer *which = &damaged[data[0] & 1];
                 size_t offset = (size_t)data[1] << 16 | (size_t)data[2] << 8 | data[3];
