@@ -78,6 +78,11 @@ class CrashPoints(unittest.TestCase):
     def test_a_compromise_and_the_way_back(self):
         self.held("compromise", 50)
 
+    def test_an_answer_that_left_before_its_commit_would_be_found(self):
+        status, output = run("provision", environment={"GATEWAYD_TEST_EARLY": "1"})
+        self.assertEqual(status, 1, output)
+        self.assertIn("was granted and is", output)
+
 
 if __name__ == "__main__":
     unittest.main()
