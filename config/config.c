@@ -66,6 +66,8 @@ static void profile_free(struct profile *profile) {
         for (size_t i = 0; i < profile->anchor_count; i++)
                 free(profile->anchors[i].der);
         free(profile->anchors);
+        calendar_free(profile->rotate_at);
+        calendar_free(profile->maintenance);
 }
 
 struct config *config_free(struct config *config) {

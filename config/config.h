@@ -51,14 +51,14 @@ struct profile {
         /* What operational credentials are: /cred grants PSKs, EST issues certificates; the other way is closed. */
         enum profile_credential credential;
         int64_t rotate_every_sec;
-        double jitter;            /* 0 to 0.5: the share of the interval by which due times spread */
+        double jitter;                /* 0 to 0.5: the share of the interval by which due times spread */
         struct calendar *rotate_at;   /* then due when it first elapses after the issue, or by rotate_every, whichever
                                          comes first; NULL: by rotate_every alone */
         struct calendar *maintenance; /* rotations are offered only in windows that begin then ... */
         int64_t maintenance_sec;      /* ... and last that long; NULL: at any time */
-        int64_t grace_sec;        /* how long the predecessor lives after the successor is proven */
-        int64_t max_age_sec;      /* of an operational key without rotation; then on_overdue */
-        int64_t attest_every_sec; /* 0 with ATTESTATION_NONE */
+        int64_t grace_sec;            /* how long the predecessor lives after the successor is proven */
+        int64_t max_age_sec;          /* of an operational key without rotation; then on_overdue */
+        int64_t attest_every_sec;     /* 0 with ATTESTATION_NONE */
         enum attestation_kind attestation;
         enum on_overdue on_overdue;
         enum on_factory_key on_factory_key;
@@ -127,11 +127,11 @@ struct north_config {
 
 /* The gateway's own keys; group `keys`. */
 struct keys_config {
-        int64_t receipt_every_sec;   /* default 1 y */
-        int64_t data_every_sec;      /* default 90 d */
-        int64_t sealing_every_sec;   /* after that operators are reminded; 0: never; default 2 y */
-        int64_t recovery_every_sec;  /* the same of the recovery key; default 2 y */
-        char backup_recipient[128];  /* "age1…"; empty: the store's recovery key */
+        int64_t receipt_every_sec;  /* default 1 y */
+        int64_t data_every_sec;     /* default 90 d */
+        int64_t sealing_every_sec;  /* after that operators are reminded; 0: never; default 2 y */
+        int64_t recovery_every_sec; /* the same of the recovery key; default 2 y */
+        char backup_recipient[128]; /* "age1…"; empty: the store's recovery key */
 };
 
 struct config {
@@ -150,7 +150,7 @@ struct config {
         struct ca_config ca;
         unsigned offers_per_second; /* devices that the schedule calls in a second at most; default 50 */
         struct keys_config keys;
-        int64_t horizon_warn_sec;     /* an event when the offline horizon comes nearer; default 30 d */
+        int64_t horizon_warn_sec;      /* an event when the offline horizon comes nearer; default 30 d */
         int64_t class_limit_sec[3][3]; /* longest rotate_every by [sensitivity][criticality] */
         struct profile *profiles;
         size_t profile_count;

@@ -85,6 +85,7 @@ static void derive_profile(struct loader *loader, size_t i) {
         derive_certificates(loader, i);
         if (p->credential == PROFILE_PSK && !profile_has(loader, i, "rotate_every"))
                 p->rotate_every_sec = 30 * DAY;
+        derive_calendar(loader, i);
         if (!profile_has(loader, i, "jitter"))
                 p->jitter = 0.1;
         if (!profile_has(loader, i, "grace"))
@@ -255,6 +256,7 @@ static void check_profiles(struct loader *loader) {
                                "no profile: a device needs one; add profiles = ( { name = \"sensor\"; } );");
         for (size_t i = 0; i < loader->config->profile_count; i++) {
                 check_schedule(loader, i);
+                check_calendar(loader, i);
                 check_attestation(loader, i);
                 if (loader->config->profiles[i].credential == PROFILE_PSK)
                         check_psk(loader, i);

@@ -290,6 +290,25 @@ static void read_key_types(const struct reading *reading, config_setting_t *sett
                                "\"P-256\", \"P-384\", \"Ed25519\" and \"RSA\"");
 }
 
+static void read_calendar(const struct reading *reading, config_setting_t *setting, struct calendar **to,
+                          struct place *place) {
+        const char *name = config_setting_name(setting), *text = config_setting_get_string(setting);
+        struct calendar *calendar = NULL;
+        char why[128] = "it is no text in double quotes";
+
+        if (text && text[0] == 0) /* takes back what another file said */
+                why[0] = 0;
+        else if (!text || calendar_parse(text, &calendar, why) < 0) {
+                place->is_bad = true;
+                loader_problem(reading->loader, place_of(reading, setting),
+                               "%s takes a calendar expression such as \"Sun *-*-* 03:00\" (systemd.time(7)): %s", name,
+                               why);
+                return;
+        }
+        calendar_free(*to);
+        *to = calendar;
+}
+
 static void read_profile_special(const struct reading *reading, config_setting_t *setting, size_t index) {
         const char *name = config_setting_name(setting);
 
@@ -299,6 +318,12 @@ static void read_profile_special(const struct reading *reading, config_setting_t
                 read_anchor_names(reading, setting, &reading->loader->profiles[index]);
         else if (strcmp(name, "key_types") == 0)
                 read_key_types(reading, setting, &reading->loader->config->profiles[index]);
+        else if (strcmp(name, "rotate_at") == 0)
+                read_calendar(reading, setting, &reading->loader->config->profiles[index].rotate_at,
+                              &reading->loader->profiles[index].keys[key_index(&profile_keys, name)]);
+        else if (strcmp(name, "maintenance") == 0)
+                read_calendar(reading, setting, &reading->loader->config->profiles[index].maintenance,
+                              &reading->loader->profiles[index].keys[key_index(&profile_keys, name)]);
         /* "name" was read to find the profile */
 }
 

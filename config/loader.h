@@ -129,6 +129,9 @@ void derive_ca(struct loader *loader);
 void check_certificates(struct loader *loader, size_t profile);
 void check_ca(struct loader *loader);
 void check_est(struct loader *loader);
+/* Calendar expressions; config_check_calendar.c. */
+void derive_calendar(struct loader *loader, size_t profile);
+void check_calendar(struct loader *loader, size_t profile);
 /* Whether X.509 takes it as a name: "CN=Plant 7 CA, O=Example". `problem` (160 characters) says why not. */
 bool subject_is_sound(const char *subject, char *problem);
 
