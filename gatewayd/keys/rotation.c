@@ -7,7 +7,7 @@
  * says so first. What ends something takes calendar age only where the clock may be trusted, else
  * powered-on time alone, so that no clock jump can expire a fleet. */
 
-#include "gatewayd/keys/rotation.h"
+#include "gatewayd/keys/rotation_due.h"
 
 /* A grant that nobody took up is dropped after this. A device that comes back later is refused with it
  * and goes back to the key it asked with. */
@@ -17,31 +17,15 @@
 /* When calendar age has passed a limit but may not end anything now: look again this much later. */
 #define DISTRUST_RETRY_SEC 3600
 
-static int64_t add_capped(int64_t a, int64_t b) {
-        int64_t sum;
-
-        return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
-
-static int64_t least(int64_t a, int64_t b) {
-        return a < b ? a : b;
-}
-
-/* Something falls due `after_sec` after `then` by either clock. */
-static void await_either(struct due_time *next, const struct moment *then, int64_t after_sec) {
-        next->wall = least(next->wall, add_capped(then->wall, after_sec));
-        next->powered_sec = least(next->powered_sec, add_capped(then->powered_sec, after_sec));
-}
-
 /* Something ends `after_sec` after `then`; by the calendar only where that counts. */
 static void await_end(struct due_time *next, const struct moment *then, int64_t after_sec, const struct moment *now) {
-        next->powered_sec = least(next->powered_sec, add_capped(then->powered_sec, after_sec));
+        next->powered_sec = rotation_least(next->powered_sec, rotation_add(then->powered_sec, after_sec));
         if (then->quality != CLOCK_UNKNOWN) {
-                int64_t wall = add_capped(then->wall, after_sec);
+                int64_t wall = rotation_add(then->wall, after_sec);
 
                 if (wall <= now->wall) /* reached, but not to be trusted now */
-                        wall = add_capped(now->wall, DISTRUST_RETRY_SEC);
-                next->wall = least(next->wall, wall);
+                        wall = rotation_add(now->wall, DISTRUST_RETRY_SEC);
+                next->wall = rotation_least(next->wall, wall);
         }
 }
 
@@ -62,29 +46,6 @@ static bool is_awaited(const struct rotation_view *view, const struct credential
         return false;
 }
 
-int64_t rotation_interval(int64_t interval_sec, const struct profile *profile, double spread) {
-        double early = (double)interval_sec * profile->jitter * spread;
-        int64_t interval = early < (double)interval_sec ? interval_sec - (int64_t)early : 0;
-
-        return interval < 1 ? 1 : interval;
-}
-
-/* After how long the newest key is due, this device's share of the jitter aside. */
-static int64_t tip_interval(const struct rotation_view *view, const struct credential *tip,
-                            const struct profile *profile) {
-        /* A certificate's backdating is no part of its life; where the clock that issued the row was behind the
-         * CA's, the certificate's own beginning is the better one. */
-        unix_sec begin = tip->issued.wall > view->tip_not_before ? tip->issued.wall : view->tip_not_before;
-        double life;
-
-        if (tip->kind != CREDENTIAL_LDEVID || view->tip_not_after == INT64_MAX || view->tip_not_after == 0)
-                return profile->rotate_every_sec;
-        if (view->tip_not_after <= begin)
-                return 0;
-        life = (double)(view->tip_not_after - begin) * profile->renew_at;
-        return life < (double)profile->rotate_every_sec ? (int64_t)life : profile->rotate_every_sec;
-}
-
 /* A predecessor, or a compromised key whose device has recovered: may it end now? */
 static bool may_end(const struct rotation_view *view, const struct credential *credential, const struct credential *tip,
                     const struct profile *profile, const struct moment *now, struct due_time *next) {
@@ -101,7 +62,7 @@ static bool may_end(const struct rotation_view *view, const struct credential *c
 }
 
 static int64_t unproven_keep(const struct profile *profile) {
-        return least(UNPROVEN_KEEP_SEC, profile->max_age_sec);
+        return rotation_least(UNPROVEN_KEEP_SEC, profile->max_age_sec);
 }
 
 static enum rotation_action credential_action(const struct rotation_view *view, const struct credential *credential,
@@ -121,13 +82,100 @@ static enum rotation_action credential_action(const struct rotation_view *view, 
                         return ROTATION_NONE;
                 if (moment_powered_age(now, &credential->ended) >= ENDED_KEEP_SEC)
                         return ROTATION_DESTROY;
-                next->powered_sec = least(next->powered_sec, add_capped(credential->ended.powered_sec, ENDED_KEEP_SEC));
+                next->powered_sec =
+                        rotation_least(next->powered_sec, rotation_add(credential->ended.powered_sec, ENDED_KEEP_SEC));
                 return ROTATION_NONE;
         case KEY_ACTIVE:
         case KEY_DESTROYED:
                 return ROTATION_NONE;
         }
         return ROTATION_NONE;
+}
+
+/* on_overdue is told beforehand, so long before. Warning 1 is the first. */
+static const int64_t warnings_sec[] = { 14 * INT64_C(86400), 3 * INT64_C(86400), INT64_C(86400) };
+
+/* Warnings that would come before the key is even due tell nothing. */
+static bool is_warning_of(const struct rotation_view *view, const struct credential *tip, const struct profile *profile,
+                          double spread, unsigned warning) {
+        struct due_time due = rotation_tip_due(view, tip, profile, spread);
+        int64_t interval = rotation_least(due.wall - tip->issued.wall, due.powered_sec - tip->issued.powered_sec);
+
+        return rotation_add(interval, warnings_sec[warning - 1]) < profile->max_age_sec;
+}
+
+/* The last warning that is due and was not told, 0: none; when the next one is goes to `next`. */
+static unsigned warning_due(const struct rotation_view *view, const struct credential *tip,
+                            const struct profile *profile, double spread, const struct moment *now,
+                            struct due_time *next) {
+        int64_t left = profile->max_age_sec - moment_age(now, &tip->issued);
+        unsigned found = 0;
+
+        if (profile->on_overdue == OVERDUE_KEEP)
+                return 0;
+        for (unsigned warning = view->warned + 1; warning <= ELEMENTS(warnings_sec); warning++) {
+                if (!is_warning_of(view, tip, profile, spread, warning))
+                        continue;
+                if (left > warnings_sec[warning - 1]) {
+                        await_end(next, &tip->issued, profile->max_age_sec - warnings_sec[warning - 1], now);
+                        break;
+                }
+                found = warning;
+        }
+        return found;
+}
+
+/* What max_age demands of the newest key; NONE while that is far. */
+static enum rotation_action age_action(const struct rotation_view *view, const struct credential *tip,
+                                       const struct profile *profile, double spread, const struct moment *now,
+                                       struct rotation_step *step) {
+        if (view->is_overdue || view->is_paused)
+                return ROTATION_NONE;
+        if (moment_age(now, &tip->issued) >= profile->max_age_sec)
+                return ROTATION_OVERDUE;
+        await_end(&step->next, &tip->issued, profile->max_age_sec, now);
+        step->warning = warning_due(view, tip, profile, spread, now, &step->next);
+        return step->warning > 0 ? ROTATION_WARN : ROTATION_NONE;
+}
+
+/* A window is waited for, unless max_age would pass meanwhile, or an operator wants it regardless. */
+static bool must_wait_for_window(const struct rotation_view *view, const struct credential *tip,
+                                 const struct profile *profile, const struct moment *now, unix_sec *ret_opens) {
+        int64_t left;
+
+        if (rotation_is_ordered(view, tip) || rotation_window_is_open(profile, now, ret_opens))
+                return false;
+        left = rotation_late_in(view, profile, now);
+        return left == INT64_MAX || rotation_add(now->wall, left) > rotation_add(*ret_opens, profile->maintenance_sec);
+}
+
+/* Whether to call the device now; else `next` says when to ask again. */
+static bool may_call(const struct rotation_view *view, const struct credential *tip, const struct profile *profile,
+                     double spread, const struct moment *now, struct due_time *next) {
+        struct due_time due = rotation_tip_due(view, tip, profile, spread);
+        unix_sec opens;
+
+        if (view->is_announced)
+                return false;
+        if (now->wall < due.wall && now->powered_sec < due.powered_sec) {
+                next->wall = rotation_least(next->wall, due.wall);
+                next->powered_sec = rotation_least(next->powered_sec, due.powered_sec);
+                return false;
+        }
+        if (view->is_paused) {
+                next->wall = rotation_least(next->wall, view->pause_end.wall);
+                next->powered_sec = rotation_least(next->powered_sec, view->pause_end.powered_sec);
+                return false;
+        }
+        if (must_wait_for_window(view, tip, profile, now, &opens)) {
+                next->wall = rotation_least(next->wall, opens);
+                return false;
+        }
+        if (!view->is_held)
+                return true;
+        next->wall = rotation_least(next->wall, due.wall); /* its place in the queue */
+        next->powered_sec = rotation_least(next->powered_sec, due.powered_sec);
+        return false;
 }
 
 struct rotation_step rotation_next(const struct rotation_view *view, const struct profile *profile, double spread,
@@ -144,33 +192,28 @@ struct rotation_step rotation_next(const struct rotation_view *view, const struc
         }
         if (!tip)
                 return step;
-        if (!view->is_overdue) {
-                if (moment_age(now, &tip->issued) >= profile->max_age_sec) {
-                        step.action = ROTATION_OVERDUE;
-                        return step;
-                }
-                await_end(&step.next, &tip->issued, profile->max_age_sec, now);
-        }
-        if (!view->is_announced) {
-                if (rotation_due_in(view, profile, spread, now) <= 0) {
-                        step.action = ROTATION_ANNOUNCE;
-                        return step;
-                }
-                await_either(&step.next, &tip->issued,
-                             rotation_interval(tip_interval(view, tip, profile), profile, spread));
-        }
+        step.action = age_action(view, tip, profile, spread, now, &step);
+        if (step.action == ROTATION_NONE && may_call(view, tip, profile, spread, now, &step.next))
+                step.action = ROTATION_ANNOUNCE;
         return step;
 }
 
 int64_t rotation_due_in(const struct rotation_view *view, const struct profile *profile, double spread,
                         const struct moment *now) {
         const struct credential *tip = find_tip(view);
-        struct due_time due = { INT64_MAX, INT64_MAX };
+        struct due_time due;
+        unix_sec opens;
+        int64_t left;
 
         if (!tip)
                 return INT64_MAX;
-        await_either(&due, &tip->issued, rotation_interval(tip_interval(view, tip, profile), profile, spread));
-        return least(due.wall - now->wall, due.powered_sec - now->powered_sec);
+        due = rotation_tip_due(view, tip, profile, spread);
+        left = rotation_least(due.wall - now->wall, due.powered_sec - now->powered_sec);
+        if (view->is_announced || left > 0)
+                return left;
+        if (view->is_paused)
+                return rotation_least(view->pause_end.wall - now->wall, view->pause_end.powered_sec - now->powered_sec);
+        return must_wait_for_window(view, tip, profile, now, &opens) ? opens - now->wall : left;
 }
 
 int64_t rotation_late_in(const struct rotation_view *view, const struct profile *profile, const struct moment *now) {
@@ -178,7 +221,7 @@ int64_t rotation_late_in(const struct rotation_view *view, const struct profile 
 
         if (!tip || profile->on_overdue == OVERDUE_KEEP)
                 return INT64_MAX;
-        return add_capped(profile->max_age_sec, -moment_age(now, &tip->issued));
+        return rotation_add(profile->max_age_sec, -moment_age(now, &tip->issued));
 }
 
 /* FNV-1a, then a finalizer: ids that differ in one digit must not come one after the other. */
