@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gatewayd/backup/place.h"
 #include "gatewayd/devices/devices.h"
 #include "gatewayd/keys/authority.h"
 #include "gatewayd/keys/key_uri.h"
@@ -372,6 +373,8 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         if (r >= 0)
                 r = core_authority_open(core);
         if (r >= 0)
+                r = core_backup_open(core);
+        if (r >= 0)
                 r = credential_forget_sessions(core->store);
         if (r >= 0)
                 r = core_end(core);
@@ -381,6 +384,7 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
                 return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s",
                                    strerror(-r));
         core->turn.custodian = &core->custodian;
+        (void)core_backup_settled(core); /* told there; the key opens nothing more than before */
         return 0;
 }
 
@@ -413,7 +417,13 @@ static int set_up(struct core *core) {
         core->config = core->process.config;
         core->process.config = NULL;
         clock_read(&(struct clock_reading){ 0 }); /* reads the boot's id: there is no /proc behind the wall */
-        r = load_keys(core, &key, &recovery, &problem);
+        r = place_settle(core->config->store_path, &problem);
+        if (r >= 0)
+                r = load_keys(core, &key, &recovery, &problem);
+        if (r < 0 && may_pass(r)) {
+                journal_line(3, "core: %s: %s", problem.title, problem.detail);
+                return EXIT_FAILURE; /* as below */
+        }
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
         is_replaced = r == 1;
@@ -451,6 +461,7 @@ static int set_up(struct core *core) {
 }
 
 static void tear_down(struct core *core) {
+        core_backup_close(core);
         core->control = control_free(core->control);
         core_south_detach(core);
         core_north_detach(core);

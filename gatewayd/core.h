@@ -64,6 +64,15 @@ struct core_client {
         unix_sec next;      /* when its renewal is looked at */
 };
 
+/* Backups (core_backup.c). */
+struct backup_job;
+struct core_backup {
+        struct backup_job *job;  /* NULL: none is being made */
+        struct backup_made made; /* the last one that went into its pipe whole */
+        bool is_told;            /* that it is old */
+        int64_t looked_powered;  /* when that was looked at */
+};
+
 struct core {
         struct role_process process;
         struct config *config;
@@ -92,6 +101,7 @@ struct core {
         bool is_uplink_known;
         struct core_enrolling enrolling;
         struct core_client client;
+        struct core_backup backup;
 
         struct custodian custodian;
         struct control *control;
@@ -185,6 +195,20 @@ void core_authority_publish(struct core *core);
 
 /* core_south.c: what south shows devices. */
 void core_south_credentials(struct core *core);
+
+/* core_backup.c */
+/* In the first turn: removes what a backup left that was cut off; a store that was restored is told of. */
+int core_backup_open(struct core *core);
+/* After that turn's barrier: the store is under its own sealing key, and a key that restore or recover brought goes. */
+int core_backup_settled(struct core *core);
+/* In the tick's turn: tells once that the last backup is too old. */
+void core_backup_tick(struct core *core);
+/* As control_backend's backup and backup_kept. */
+int core_backup_start(struct core *core, int fd, const char *recipient, backup_done done, void *arg,
+                      struct problem *problem);
+int core_backup_kept(struct core *core, unix_sec made, struct problem *problem);
+/* Ends one that is being made; it is not answered. Before control_free(). */
+void core_backup_close(struct core *core);
 
 /* core_control.c */
 int core_control_attach(struct core *core, struct problem *problem);

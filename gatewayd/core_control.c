@@ -77,6 +77,15 @@ static void backend_event(void *userdata, const struct event *event) {
         core_event(userdata, event);
 }
 
+static int backend_backup(void *userdata, int fd, const char *recipient, backup_done done, void *arg,
+                          struct problem *problem) {
+        return core_backup_start(userdata, fd, recipient, done, arg, problem);
+}
+
+static int backend_backup_kept(void *userdata, unix_sec made, struct problem *problem) {
+        return core_backup_kept(userdata, made, problem);
+}
+
 int core_control_attach(struct core *core, struct problem *problem) {
         const struct control_backend backend = {
                 .userdata = core,
@@ -88,6 +97,8 @@ int core_control_attach(struct core *core, struct problem *problem) {
                 .relay_now = backend_relay_now,
                 .status_line = backend_status_line,
                 .event = backend_event,
+                .backup = backend_backup,
+                .backup_kept = backend_backup_kept,
         };
 
         return control_new(core->process.event, core->config->control_path, &backend, &core->control, problem);

@@ -169,6 +169,7 @@ static bool work(struct core *core, struct turn *turn) {
         }
         core_authority_tick(core);
         core_client_tick(core);
+        core_backup_tick(core);
         if (core->is_rescheduling)
                 reschedule_some(core);
         if (turn->now.powered_sec - core->housekept >= HOUSEKEEPING_SEC)

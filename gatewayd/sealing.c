@@ -55,10 +55,12 @@ static int read_file(int fd, const char *path, struct secret *ret, const char *t
 
 /* Where a key can come from. */
 struct place {
-        const char *title, *credential, *file;
+        const char *title, *credential, *file; /* credential NULL: none */
 };
 
 static const struct place sealing_place = { "sealing key", SEALING_CREDENTIAL, "sealing.key" };
+/* What gatewayctl restore and recover leave for the next start; it goes before what was set up for good. */
+static const struct place restore_place = { "recovery key", NULL, "restore.key" };
 static const struct place recovery_place = { "recovery key", RECOVERY_CREDENTIAL, "recovery.key" };
 
 /* The file of that name beside the store. */
@@ -71,14 +73,30 @@ static int find_path(const struct place *place, const char *store_path, char pat
         return 0;
 }
 
+/* -ENOENT when it is not there. */
+static int look_for_file(const struct place *place, const char *path, struct secret *ret, struct problem *problem) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r;
+
+        if (fd < 0 && errno == ENOENT)
+                return -ENOENT;
+        if (fd < 0)
+                return problem_set(problem, CODE_INTERNAL, errno, place->title, "%s: %s", path, strerror(errno));
+        r = read_file(fd, path, ret, place->title, problem);
+        close(fd);
+        return r;
+}
+
 /* The credential, or else the file at `path`; -ENOENT when neither is there. */
 static int look_for_key(const struct place *place, const char *path, struct secret *ret, bool *ret_is_file,
                         struct problem *problem) {
         uint8_t credential[128];
         char where[64];
         ssize_t n;
-        int fd, r;
+        int r;
 
+        *ret_is_file = true;
+        if (!place->credential)
+                return look_for_file(place, path, ret, problem);
         *ret_is_file = false;
         snprintf(where, sizeof where, "the credential %s", place->credential);
         n = service_credential(place->credential, credential, sizeof credential);
@@ -91,14 +109,7 @@ static int look_for_key(const struct place *place, const char *path, struct secr
                 return problem_set(problem, CODE_INTERNAL, (int)-n, place->title, "%s cannot be read: %s", where,
                                    strerror((int)-n));
         *ret_is_file = true;
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0 && errno == ENOENT)
-                return -ENOENT;
-        if (fd < 0)
-                return problem_set(problem, CODE_INTERNAL, errno, place->title, "%s: %s", path, strerror(errno));
-        r = read_file(fd, path, ret, place->title, problem);
-        close(fd);
-        return r;
+        return look_for_file(place, path, ret, problem);
 }
 
 /* Written under another name and renamed, folder synced: a key that sealed something must never be lost. */
@@ -179,6 +190,11 @@ int recovery_key_load(const char *store_path, struct secret *ret, struct problem
         bool is_file;
         int r;
 
+        r = find_path(&restore_place, store_path, path, problem);
+        if (r == 0)
+                r = look_for_key(&restore_place, path, ret, &is_file, problem);
+        if (r != -ENOENT)
+                return r;
         r = find_path(&recovery_place, store_path, path, problem);
         return r < 0 ? r : look_for_key(&recovery_place, path, ret, &is_file, problem);
 }

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "gatewayd/crash_point.h"
 #include "gatewayd/operator/methods.h"
 
 #define BUS_NAME      "org.gatewayd"
@@ -112,12 +113,25 @@ static void on_barrier(void *arg, int error) {
         struct call *call = arg;
         char text[160];
 
+        crash_point("answer");
         if (error < 0) {
                 snprintf(text, sizeof text, "nothing was changed: the store could not take it (%s)", strerror(-error));
                 reply_error(call, error, text);
         } else
                 (void)sd_bus_send(NULL, call->reply, NULL);
         call_free(call);
+}
+
+sd_bus_message *method_later_reply(struct call *later) {
+        return later->reply;
+}
+
+void method_answer_later(struct call *later, int error, const char *text) {
+        if (error < 0)
+                reply_error(later, error, text);
+        else
+                (void)sd_bus_send(NULL, later->reply, NULL);
+        call_free(later);
 }
 
 static void call_run(struct call *call) {
@@ -134,17 +148,23 @@ static void call_run(struct call *call) {
         };
         int r;
 
+        crash_point("call");
         r = sd_bus_message_new_method_return(call->request, &call->reply);
         if (r < 0) {
                 call_free(call);
                 return;
         }
         run.answer.message = call->reply;
+        run.later = call;
         run.turn = backend->turn(backend->userdata, call->actor);
         r = run.turn ? call->method->run(&run) : -EBUSY;
         if (r >= 0 && run.answer.error < 0)
                 r = problem_set(&problem, CODE_INTERNAL, -run.answer.error, "answer",
                                 "the answer could not be written: %s", strerror(-run.answer.error));
+        if (r >= 0 && run.is_later) {
+                backend->rollback(backend->userdata); /* it has changed nothing */
+                return;
+        }
         if (r >= 0) {
                 backend->commit_then(backend->userdata, on_barrier, call);
                 return;
@@ -239,6 +259,9 @@ static const struct method methods[] = {
         { "CaShow", method_ca_show },
         { "CaCrl", method_ca_crl },
         { "CaAnchors", method_ca_anchors },
+        { "Backup", method_backup },
+        { "BackupKept", method_backup_kept },
+        { "ListMissing", method_list_missing },
 };
 
 static const struct method *method_find(const char *name) {
@@ -278,6 +301,9 @@ static const sd_bus_vtable vtable[] = {
         METHOD("CaShow", "", , "aa{sv}a{sv}", N(generations) N(server)),
         METHOD("CaCrl", "u", N(generation), "ay", N(crl)),
         METHOD("CaAnchors", "", , "ay", N(certificates)),
+        METHOD("Backup", "hs", N(pipe) N(recipient), "xstt", N(made) N(recipient) N(bytes) N(plain_bytes)),
+        METHOD("BackupKept", "x", N(made), "b", N(changed)),
+        METHOD("ListMissing", "su", N(after) N(limit), "aa{sv}sx", N(devices) N(next) N(restored)),
         SD_BUS_VTABLE_END,
 };
 

@@ -30,6 +30,16 @@ struct control_status {
         unix_sec client_end;          /* notAfter of the certificate shown upstream; 0: none, or not known yet */
 };
 
+/* A backup that has gone into its pipe whole. */
+struct backup_made {
+        struct moment made;
+        char recipient[64];   /* "age1…" */
+        uint64_t bytes;       /* as encrypted */
+        uint64_t plain_bytes; /* of the store */
+};
+/* error 0 and `made`, or -errno and `reason`. */
+typedef void (*backup_done)(void *arg, int error, const char *reason, const struct backup_made *made);
+
 /* What core does for its operators. A turn is open from turn() to commit_then() or rollback(); control
  * ends every turn before it returns to the event loop. */
 struct control_backend {
@@ -51,6 +61,13 @@ struct control_backend {
         void (*status_line)(void *userdata, const char *line);
         /* An event that claims no state of the store. NULL: nobody wants it. */
         void (*event)(void *userdata, const struct event *event);
+        /* Makes a backup of the store into the pipe `fd`, which it takes over, between turns; `recipient` empty: as
+         * configured. Calls done() once, later, and not after control_free(). -errno with problem: nothing was begun
+         * and done() is not called. NULL: cannot. */
+        int (*backup)(void *userdata, int fd, const char *recipient, backup_done done, void *arg,
+                      struct problem *problem);
+        /* The backup made then is kept where it belongs: in the open turn. -ENOENT: there was none. */
+        int (*backup_kept)(void *userdata, unix_sec made, struct problem *problem);
 };
 
 struct control;

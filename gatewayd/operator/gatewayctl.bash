@@ -35,7 +35,11 @@ _gatewayctl() {
                 return
                 ;;
         --key)
-                COMPREPLY=($(compgen -W "store: file: pkcs11: handle:" -- "$cur"))
+                if [[ ${words[0]} == ca ]]; then
+                        COMPREPLY=($(compgen -W "store: file: pkcs11: handle:" -- "$cur"))
+                else
+                        COMPREPLY=($(compgen -f -- "$cur"))
+                fi
                 return
                 ;;
         --format)
@@ -46,7 +50,11 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "$(_gatewayctl_ids)" -- "$cur"))
                 return
                 ;;
-        --profile | --psk | --idevid | --for | --since | --reason | -n | --within | --generation)
+        --store)
+                COMPREPLY=($(compgen -f -- "$cur"))
+                return
+                ;;
+        --recipient | --profile | --psk | --idevid | --for | --since | --reason | -n | --within | --generation)
                 return
                 ;;
         esac
@@ -54,7 +62,7 @@ _gatewayctl() {
         local options="--json --control --help --version"
         case ${words[*]} in
         "")
-                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing ca $options" -- "$cur"))
+                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing ca backup restore recover missing $options" -- "$cur"))
                 ;;
         device)
                 COMPREPLY=($(compgen -W "list show import add remove revoke reset release" -- "$cur"))
@@ -64,6 +72,15 @@ _gatewayctl() {
                 ;;
         ca)
                 COMPREPLY=($(compgen -W "show init csr import roll crl" -- "$cur"))
+                ;;
+        backup*)
+                COMPREPLY=($(compgen -f -W "--recipient" -- "$cur"))
+                ;;
+        restore*)
+                COMPREPLY=($(compgen -f -W "--key --store --force" -- "$cur"))
+                ;;
+        recover*)
+                COMPREPLY=($(compgen -W "--key --store" -- "$cur"))
                 ;;
         "ca show"*)
                 COMPREPLY=($(compgen -W "--pem $options" -- "$cur"))

@@ -124,15 +124,12 @@ static int read_all(sd_bus_message *reply, struct value *ret) {
         }
 }
 
-int client_send(struct client *client, sd_bus_message *message, size_t expected, struct value *ret) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        sd_bus_message *reply = NULL;
-        int r;
-
-        r = sd_bus_call(client->bus, message, TIMEOUT_USEC, &error, &reply);
-        if (r < 0 && error.name && strncmp(error.name, "org.gatewayd.", 13) == 0)
-                complain("%s", error.message);
-        else if (r < 0 && sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_METHOD))
+/* Says what went wrong, or reads the reply. */
+static int take_reply(struct client *client, int r, const sd_bus_error *error, sd_bus_message *reply, size_t expected,
+                      struct value *ret) {
+        if (r < 0 && error->name && strncmp(error->name, "org.gatewayd.", 13) == 0)
+                complain("%s", error->message);
+        else if (r < 0 && sd_bus_error_has_name(error, SD_BUS_ERROR_UNKNOWN_METHOD))
                 complain("this gatewayd does not know how to do that; it is of another version");
         else if (r < 0)
                 explain(client, r);
@@ -145,10 +142,52 @@ int client_send(struct client *client, sd_bus_message *message, size_t expected,
                         value_free(ret);
                 }
         }
+        return r < 0 ? r : 0;
+}
+
+int client_send(struct client *client, sd_bus_message *message, size_t expected, struct value *ret) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_call(client->bus, message, TIMEOUT_USEC, &error, &reply);
+        r = take_reply(client, r, &error, reply, expected, ret);
         sd_bus_message_unref(reply);
         sd_bus_message_unref(message);
         sd_bus_error_free(&error);
-        return r < 0 ? r : 0;
+        return r;
+}
+
+static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        sd_bus_message **ret = userdata;
+
+        (void)error;
+        *ret = sd_bus_message_ref(reply);
+        return 1;
+}
+
+int client_send_then(struct client *client, sd_bus_message *message, void (*meanwhile)(void *arg), void *arg,
+                     size_t expected, struct value *ret) {
+        sd_bus_message *reply = NULL;
+        const sd_bus_error *error;
+        int r;
+
+        r = sd_bus_call_async(client->bus, NULL, message, on_reply, &reply, UINT64_MAX);
+        sd_bus_message_unref(message); /* with what it holds of `arg` */
+        if (r >= 0)
+                r = sd_bus_flush(client->bus);
+        meanwhile(arg);
+        while (r >= 0 && !reply) {
+                r = sd_bus_process(client->bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(client->bus, UINT64_MAX);
+        }
+        error = reply ? sd_bus_message_get_error(reply) : NULL;
+        if (error)
+                r = -sd_bus_error_get_errno(error);
+        r = take_reply(client, r, error ? error : &SD_BUS_ERROR_NULL, reply, expected, ret);
+        sd_bus_message_unref(reply);
+        return r;
 }
 
 int client_call(struct client *client, const char *method, size_t expected, struct value *ret, const char *types, ...) {
@@ -208,8 +247,7 @@ static int ask_page(struct client *client, const char *after, const struct devic
         return client_send(client, message, 2, ret);
 }
 
-/* Moves the items of one list to the end of another. */
-static void move_items(struct value *to, struct value *from) {
+void client_move_items(struct value *to, struct value *from) {
         if (from->count == 0)
                 return;
         to->items = reallocarray(to->items, to->count + from->count, sizeof *to->items);
@@ -234,7 +272,7 @@ int client_devices(struct client *client, const struct device_filter *filter, st
                 }
                 freep(&after);
                 after = xstrdup(page.items[1].kind == VALUE_TEXT ? page.items[1].text : "");
-                move_items(ret, &page.items[0]);
+                client_move_items(ret, &page.items[0]);
                 value_free(&page);
                 if (!after[0])
                         return 0;

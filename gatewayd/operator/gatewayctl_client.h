@@ -30,7 +30,12 @@ int client_call(struct client *client, const char *method, size_t expected, stru
 /* The same for a message that the caller fills. */
 int client_message(struct client *client, const char *method, sd_bus_message **ret);
 int client_send(struct client *client, sd_bus_message *message, size_t expected, struct value *ret);
+/* The same, and while the call is under way `meanwhile` runs once, to its end. */
+int client_send_then(struct client *client, sd_bus_message *message, void (*meanwhile)(void *arg), void *arg,
+                     size_t expected, struct value *ret);
 void client_close(struct client *client);
+/* Moves the items of one list to the end of another. */
+void client_move_items(struct value *to, struct value *from);
 
 /* "gatewayctl: …" on standard error. Returns EXIT_USAGE with a hint to --help. */
 int usage_error(const char *format, ...) _printf_(1, 2);
@@ -66,6 +71,10 @@ int command_ca_import(struct client *client, int count, char **arguments);
 int command_ca_roll(struct client *client, int count, char **arguments);
 int command_ca_show(struct client *client, int count, char **arguments);
 int command_ca_crl(struct client *client, int count, char **arguments);
+int command_backup(struct client *client, int count, char **arguments);
+int command_restore(struct client *client, int count, char **arguments);
+int command_recover(struct client *client, int count, char **arguments);
+int command_missing(struct client *client, int count, char **arguments);
 int command_doctor(struct client *client, int count, char **arguments);
 
 /* Options of a command, in any order among its operands: `--name` or `--name VALUE` or `--name=VALUE`. */

@@ -7,6 +7,8 @@
 #include "gatewayd/operator/control.h"
 #include "gatewayd/operator/monitor.h"
 
+struct call; /* control.c */
+
 struct method_call {
         const struct control_backend *backend;
         const struct monitor *monitor;
@@ -15,7 +17,13 @@ struct method_call {
         struct answer answer;
         struct problem *problem;
         struct buffer *complaint; /* instead of the problem's detail, where that is too short */
+        struct call *later;       /* for method_answer_later() */
+        bool is_later;            /* set by a method that has changed nothing and answers later */
 };
+
+/* The reply of a call that is answered later, to be filled; and sending it. `error` < 0: `text` says why. */
+sd_bus_message *method_later_reply(struct call *later);
+void method_answer_later(struct call *later, int error, const char *text);
 
 /* Reads its arguments, does its work in the turn, and writes its answer. A negative errno drops the
  * turn; the caller gets the problem's detail, or the complaint. */
@@ -49,5 +57,11 @@ int method_ca_show(struct method_call *call);
 int method_ca_crl(struct method_call *call);
 int method_ca_anchors(struct method_call *call);
 
+int method_backup(struct method_call *call);
+int method_backup_kept(struct method_call *call);
+int method_list_missing(struct method_call *call);
+
 /* The section of Status that is about the CA (methods_ca.c). */
 int show_ca(struct method_call *call);
+/* The section of Status that is about backups (methods_backup.c). */
+int show_backup(struct method_call *call, const struct store_meta *meta);

@@ -199,7 +199,9 @@ int method_status(struct method_call *call) {
         show_backlog(call, &facts.backlog, &view);
         show_horizon(call, &view);
         show_store(call, &status, &facts);
-        r = show_ca(call);
+        r = show_backup(call, &meta);
+        if (r >= 0)
+                r = show_ca(call);
         answer_close(&call->answer);
         return r;
 }
