@@ -17,6 +17,7 @@ struct claimant {
         struct device device;
         struct credential credential;
         bool is_registered; /* false: automatic enrolment lets it in; device and credential are empty */
+        bool is_adopted;    /* one of ours that this store does not know; `credential` is the key it follows */
         bool is_another;    /* an IDevID other than the one this device has shown, and no reset window is open */
         uint8_t anchor[32];
 };
@@ -30,6 +31,12 @@ static inline bool claimant_has_run_out(unix_sec not_after, const struct moment 
 static inline bool claimant_is_early(unix_sec not_before, const struct moment *now) {
         return now->quality != CLOCK_UNKNOWN && now->wall < not_before;
 }
+
+/* Is it one of our own LDevIDs from the time between the backup that this store was restored from and the restore?
+ * false: it is none of ours. true: it is, and *ret says whether it is taken (identity_adopt.c). */
+bool claimant_adopt(struct turn *turn, struct claimant *claimant, char *reason, enum certificate_verdict *ret);
+/* Its handshake was completed: its rows are made, unproven as yet; `credential` is its own afterwards. */
+int claimant_take_over(struct turn *turn, struct claimant *claimant);
 
 /* The verdict where the store fails. */
 enum certificate_verdict claimant_store_failed(int error, char *reason);

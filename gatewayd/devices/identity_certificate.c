@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* From a certificate chain to a credential. An LDevID is known by its fingerprint: its row says that it was
- * issued here, and south has seen the client sign with its key. An IDevID must lead to an anchor of the device's
+ * issued here, and south has seen the client sign with its key; one that a restored store has forgotten may be adopted
+ * (identity_adopt.c). An IDevID must lead to an anchor of the device's
  * profile, each time anew, so that an anchor that leaves the configuration is gone at once. */
 
 #include "gatewayd/devices/claimant.h"
@@ -191,6 +192,7 @@ static int read_leaf(struct turn *turn, struct bytes chain, struct claimant *ret
 }
 
 static enum certificate_verdict judge(struct turn *turn, struct bytes chain, struct claimant *ret, char *reason) {
+        enum certificate_verdict verdict;
         int r;
 
         *ret = (struct claimant){ 0 };
@@ -203,6 +205,8 @@ static enum certificate_verdict judge(struct turn *turn, struct bytes chain, str
                 return claimant_store_failed(r, reason);
         if (ret->certificate.issuer != GENERATION_FOREIGN)
                 return judge_ldevid(turn, ret, reason);
+        if (!ret->has_row && claimant_adopt(turn, ret, reason, &verdict))
+                return verdict;
         return judge_idevid(turn, ret, reason);
 }
 
@@ -256,7 +260,9 @@ static int remember(struct turn *turn, struct claimant *claimant) {
 static int take(struct turn *turn, struct claimant *claimant, bool begun_before_proof, struct identity *ret) {
         int r = 0;
 
-        if (!claimant->is_registered)
+        if (claimant->is_adopted)
+                r = claimant_take_over(turn, claimant);
+        else if (!claimant->is_registered)
                 r = register_automatically(turn, claimant);
         if (r >= 0 && claimant->credential.kind == CREDENTIAL_IDEVID)
                 r = remember(turn, claimant);
