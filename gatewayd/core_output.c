@@ -126,7 +126,7 @@ void core_effect(struct core *core, const struct effect *effect) {
         case EFFECT_CLIENT:
                 core_client_send(core);
                 break;
-        case EFFECT_ANCHORS:
+        case EFFECT_RESCHEDULE:
                 core_tick_all(core);
                 break;
         }

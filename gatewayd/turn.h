@@ -23,7 +23,7 @@ enum effect_kind {
         EFFECT_SERVER,        /* the server's certificate changed: to south */
         EFFECT_CRL,           /* write the CRLs for other services on the gateway */
         EFFECT_CLIENT,        /* the certificate shown upstream was renewed: to north */
-        EFFECT_ANCHORS,       /* the CA generations that devices should know changed: look at every device */
+        EFFECT_RESCHEDULE,    /* what every device's schedule follows from has changed: look at all of them */
 };
 
 struct effect {

@@ -53,7 +53,7 @@ static int other_yields(struct turn *turn, struct keyring *keyring, struct crede
 static int device_proven(struct turn *turn, struct device *device) {
         int r = 0;
 
-        device->due &= ~(DUE_ROTATE | DUE_OVERDUE_TOLD | DUE_OVERDUE_RELEASED);
+        device->due &= ~(DUE_ROTATE | DUE_OVERDUE_TOLD | DUE_OVERDUE_RELEASED | DUE_WARNED);
         device->is_compromised = false;
         device->window_until_powered = 0;
         device->window_until_wall = 0;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/devices/lifecycle.h"
+#include "gatewayd/devices/orders.h"
 #include "gatewayd/devices/steps.h"
 #include "gatewayd/keys/authority.h"
 
@@ -34,6 +35,20 @@ static struct due_time due_after(const struct moment *then, int64_t after_sec) {
 static void due_least(struct due_time *due, const struct due_time *other) {
         due->wall = least(due->wall, other->wall);
         due->powered_sec = least(due->powered_sec, other->powered_sec);
+}
+
+/* ---- pace ----
+ *
+ * A device is called, to rotate or to attest, at the cost of one of the turn's offers. Where there is none left it
+ * stays due, in its place in the queue. */
+
+static bool is_held(const struct turn *turn) {
+        return turn->offers && *turn->offers == 0;
+}
+
+static void take_offer(struct turn *turn) {
+        if (turn->offers && *turn->offers > 0)
+                --*turn->offers;
 }
 
 /* ---- attestation ----
@@ -96,11 +111,15 @@ static int look_attestation(struct turn *turn, struct device *device, const stru
         const struct credential *tip = keyring_tip(keyring);
         struct due_time due;
 
-        if (attest_in(device, profile, &turn->now, &due) <= 0)
-                device->due |= DUE_ATTEST;
-        else {
+        if (attest_in(device, profile, &turn->now, &due) > 0) {
                 device->due &= ~(uint32_t)DUE_ATTEST;
                 due_least(next, &due);
+        } else if (!(device->due & DUE_ATTEST) && is_held(turn))
+                due_least(next, due.powered_sec < INT64_MAX ? &due : &(struct due_time){ turn->now.wall, INT64_MAX });
+        else {
+                if (!(device->due & (DUE_ATTEST | DUE_ROTATE)))
+                        take_offer(turn);
+                device->due |= DUE_ATTEST;
         }
         if (!tip || !lifecycle_can_attest(device, profile) || profile->attest_every_sec <= 0)
                 return 0;
@@ -139,6 +158,18 @@ static int stay_restricted(struct turn *turn, struct device *device, const struc
         return r < 0 ? r : 0;
 }
 
+/* "will be restricted in 14 d": said while there is time to look after it. */
+static int warn(struct turn *turn, struct device *device, const struct profile *profile, const struct credential *tip,
+                unsigned warning) {
+        int64_t left = profile->max_age_sec - moment_age(&turn->now, &tip->issued);
+
+        device->due = (device->due & ~DUE_WARNED) | warning << DUE_WARNED_SHIFT;
+        return turn_event(turn, EVENT_ROTATION_WARNING, device->id, tip->identity,
+                          "it will be %s in %lld d unless it rotates",
+                          profile->on_overdue == OVERDUE_QUARANTINE ? "quarantined" : "restricted",
+                          (long long)((left + 86399) / 86400));
+}
+
 /* Carries out one step; a credential whose row is gone leaves the keyring. */
 static int carry_out(struct turn *turn, struct device *device, const struct profile *profile, struct keyring *keyring,
                      const struct rotation_step *step) {
@@ -148,7 +179,11 @@ static int carry_out(struct turn *turn, struct device *device, const struct prof
         switch (step->action) {
         case ROTATION_NONE:
                 return 0;
+        case ROTATION_WARN:
+                return warn(turn, device, profile, keyring_tip(keyring), step->warning);
         case ROTATION_ANNOUNCE:
+                if (!(device->due & DUE_ATTEST))
+                        take_offer(turn);
                 device->due |= DUE_ROTATE;
                 return turn_event(turn, EVENT_ROTATION_DUE, device->id, NULL, "the interval of profile %s is over",
                                   profile->name);
@@ -185,6 +220,11 @@ static int look_rotation(struct turn *turn, struct device *device, const struct 
                         return r;
                 view.is_announced = device->due & DUE_ROTATE;
                 view.is_overdue = device->due & DUE_OVERDUE_TOLD;
+                view.warned = (device->due & DUE_WARNED) >> DUE_WARNED_SHIFT;
+                view.is_held = is_held(turn);
+                r = orders_view(turn, profile->name, rotation_spread(device->id), &view);
+                if (r < 0)
+                        return r;
                 step = rotation_next(&view, profile, rotation_spread(device->id), &turn->now);
                 if (step.action == ROTATION_NONE) {
                         due_least(next, &step.next);
@@ -257,6 +297,25 @@ int schedule_device(struct turn *turn, struct device *device) {
         return schedule_set(turn->store, device->id, &next);
 }
 
+/* A device that asks while it waits for its call takes a place of this second; where there is none it comes again
+ * within a minute, not all at the same moment. */
+static void pace_outlook(struct turn *turn, const struct device *device, bool has_key, struct outlook *outlook) {
+        bool waits_to_rotate = has_key && outlook->rotate_in_sec <= 0 && !(device->due & DUE_ROTATE);
+        bool waits_to_attest = outlook->attest_in_sec <= 0 && !(device->due & DUE_ATTEST);
+        int64_t later = 10 + (int64_t)(50 * rotation_spread(device->id));
+
+        if (!waits_to_rotate && !waits_to_attest)
+                return;
+        if (!is_held(turn)) {
+                take_offer(turn);
+                return;
+        }
+        if (waits_to_rotate)
+                outlook->rotate_in_sec = later;
+        if (waits_to_attest)
+                outlook->attest_in_sec = later;
+}
+
 int schedule_outlook(struct turn *turn, const struct device *device, struct outlook *ret) {
         const struct profile *profile = config_profile(turn->config, device->profile);
         struct due_time due;
@@ -273,6 +332,10 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         r = keyring_view(turn, &keyring, &view);
         if (r < 0)
                 return r;
+        view.is_announced = device->due & DUE_ROTATE;
+        r = orders_view(turn, profile->name, rotation_spread(device->id), &view);
+        if (r < 0)
+                return r;
         owes = owes_anchors(turn, device, profile);
         if (owes < 0)
                 return owes;
@@ -285,6 +348,7 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         if (device->due & DUE_ROTATE && ret->rotate_in_sec > 0)
                 ret->rotate_in_sec = 0;
 
+        pace_outlook(turn, device, keyring_tip(&keyring) != NULL, ret);
         if (ret->attest_in_sec <= 0)
                 ret->due |= DUE_ATTEST;
         /* Where /cred is closed to the whole device, the way out is evidence, or an operator. */
@@ -323,13 +387,16 @@ static int tick_device(struct turn *turn, const char *id) {
 int schedule_tick(struct turn *turn, size_t limit) {
         _cleanup_(freep) char(*ids)[DEVICE_ID_MAX + 1] = xcalloc(limit, DEVICE_ID_MAX + 1);
         ssize_t n;
+        int r;
 
+        r = orders_tick(turn);
+        if (r < 0)
+                return r;
         n = schedule_due(turn->store, &turn->now, limit, ids);
         if (n < 0)
                 return (int)n;
         for (ssize_t i = 0; i < n; i++) {
-                int r = tick_device(turn, ids[i]);
-
+                r = tick_device(turn, ids[i]);
                 if (r < 0)
                         return r;
         }

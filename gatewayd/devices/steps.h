@@ -12,6 +12,9 @@
 #define DUE_ATTEST_LATE_TOLD (UINT32_C(1) << 30)
 /* An operator has released the device although its key is overdue: until its next key that stands. */
 #define DUE_OVERDUE_RELEASED (UINT32_C(1) << 29)
+/* The last warning told before on_overdue: two bits. */
+#define DUE_WARNED_SHIFT 27
+#define DUE_WARNED       (UINT32_C(3) << DUE_WARNED_SHIFT)
 
 /* A device's credentials, newest generation first. */
 struct keyring {

@@ -91,7 +91,7 @@ int authority_admit(struct turn *turn, struct authority *authority) {
         if (r < 0)
                 return r;
         authority_touch(turn);
-        turn_effect(turn, EFFECT_ANCHORS, NULL, NULL);
+        turn_effect(turn, EFFECT_RESCHEDULE, NULL, NULL);
         authority_day(authority->not_after, day);
         r = turn_event(turn, is_first ? EVENT_CA_READY : EVENT_CA_SUCCESSOR, NULL, NULL, "generation %u, %s, until %s",
                        authority->generation, authority->is_root ? "a root" : "under the owner's PKI", day);

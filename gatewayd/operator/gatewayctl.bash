@@ -62,7 +62,7 @@ _gatewayctl() {
         local options="--json --control --help --version"
         case ${words[*]} in
         "")
-                COMPREPLY=($(compgen -W "status doctor device rotate audit relay sealing ca backup restore recover missing $options" -- "$cur"))
+                COMPREPLY=($(compgen -W "status doctor device rotate pause resume audit relay sealing ca backup restore recover missing $options" -- "$cur"))
                 ;;
         device)
                 COMPREPLY=($(compgen -W "list show import add remove revoke reset release" -- "$cur"))
@@ -122,7 +122,10 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "--for $([[ ${#words[@]} == 2 ]] && _gatewayctl_ids)" -- "$cur"))
                 ;;
         rotate*)
-                COMPREPLY=($(compgen -W "--compromised --since $([[ ${#words[@]} == 1 ]] && _gatewayctl_ids)" -- "$cur"))
+                COMPREPLY=($(compgen -W "all --now --within --device --profile --compromised --since $([[ ${#words[@]} == 1 ]] && _gatewayctl_ids)" -- "$cur"))
+                ;;
+        pause*)
+                COMPREPLY=($(compgen -W "all --for" -- "$cur"))
                 ;;
         audit*)
                 COMPREPLY=($(compgen -W "--device -n --verify" -- "$cur"))

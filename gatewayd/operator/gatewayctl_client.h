@@ -61,6 +61,8 @@ int command_device_remove(struct client *client, int count, char **arguments);
 int command_device_revoke(struct client *client, int count, char **arguments);
 int command_device_reset(struct client *client, int count, char **arguments);
 int command_device_release(struct client *client, int count, char **arguments);
+int command_pause(struct client *client, int count, char **arguments);
+int command_resume(struct client *client, int count, char **arguments);
 int command_rotate(struct client *client, int count, char **arguments);
 int command_audit(struct client *client, int count, char **arguments);
 int command_relay_now(struct client *client, int count, char **arguments);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* gatewayctl device …, rotate, relay now: what operators do to devices. */
+/* gatewayctl device …, relay now: what operators do to devices. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -208,35 +208,6 @@ int command_device_release(struct client *client, int count, char **arguments) {
                 return r;
         r = client_call(client, "ReleaseDevice", 1, &answer, "s", id);
         return end_change(client, r, &answer, "released", "nothing held it", id);
-}
-
-int command_rotate(struct client *client, int count, char **arguments) {
-        const char *id, *since_text = NULL;
-        bool is_compromised = false;
-        const struct command_option options[] = {
-                { "--compromised", NULL, &is_compromised },
-                { "--since", &since_text, NULL },
-        };
-        unix_sec since = 0, now;
-        struct value answer;
-        int r = take_arguments(count, arguments, options, ELEMENTS(options), &id, 1, 1, "the device id");
-
-        if (r != 0)
-                return r;
-        if (since_text && !is_compromised)
-                return usage_error("--since belongs to --compromised");
-        if (since_text) {
-                if (client_now(client, &now) < 0)
-                        return EXIT_FAILED;
-                r = read_time(since_text, now, &since);
-                if (r != 0)
-                        return r;
-        }
-        r = client_call(client, "RotateDevice", 1, &answer, "sbx", id, (int)is_compromised, since);
-        return end_change(client, r, &answer,
-                          is_compromised ? "its keys prove nothing any more"
-                                         : "is due; it will rotate when it next asks",
-                          is_compromised ? "had no key to compromise" : "was due already", id);
 }
 
 int command_relay_now(struct client *client, int count, char **arguments) {

@@ -39,6 +39,9 @@ int method_revoke_device(struct method_call *call);
 int method_reset_device(struct method_call *call);
 int method_rotate_device(struct method_call *call);
 int method_release_device(struct method_call *call);
+int method_rotate(struct method_call *call);
+int method_pause_rotation(struct method_call *call);
+int method_resume_rotation(struct method_call *call);
 
 int method_list_devices(struct method_call *call);
 int method_show_device(struct method_call *call);

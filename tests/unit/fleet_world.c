@@ -143,7 +143,7 @@ static enum fate settle(struct world *w) {
         for (size_t i = 0; i < turn->effect_count; i++) {
                 const char *id = turn->effects[i].event.device;
 
-                w->is_rescheduling |= turn->effects[i].kind == EFFECT_ANCHORS;
+                w->is_rescheduling |= turn->effects[i].kind == EFFECT_RESCHEDULE;
                 if (id[0] == '\0' || (count > 0 && strcmp(ids[count - 1], id) == 0) || count == ELEMENTS(ids))
                         continue;
                 memcpy(ids[count++], id, sizeof ids[0]);
@@ -158,7 +158,7 @@ static enum fate settle(struct world *w) {
         return ANSWERED;
 }
 
-/* What core does after EFFECT_ANCHORS, all at once. */
+/* What core does after EFFECT_RESCHEDULE, all at once. */
 static void reschedule(struct world *w) {
         if (!w->is_rescheduling)
                 return;

@@ -348,7 +348,7 @@ static void a_new_root_signs_at_once_and_the_gateway_has_its_certificate(void **
         assert_int_equal(authority_init(&s->turn, NULL, &s->problem), 0);
         assert_int_equal(events(s, EVENT_CA_READY), 1);
         assert_int_equal(effects(s, EFFECT_SERVER), 1);
-        assert_int_equal(effects(s, EFFECT_ANCHORS), 1);
+        assert_int_equal(effects(s, EFFECT_RESCHEDULE), 1);
         assert_int_equal(authority_newest(&s->turn), 1);
         commit(s);
         assert_int_equal(verify_server(s, 1), X509_V_OK);

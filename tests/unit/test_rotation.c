@@ -36,8 +36,10 @@ static struct credential key(const char *identity, enum key_state state, uint32_
         return c;
 }
 
+#define ALL_WARNED 3 /* warnings have their own tests */
+
 static struct rotation_step next(const struct credential *credentials, size_t count, struct moment now) {
-        const struct rotation_view view = { .credentials = credentials, .count = count };
+        const struct rotation_view view = { .credentials = credentials, .count = count, .warned = ALL_WARNED };
 
         return rotation_next(&view, &profile, 0, &now);
 }
@@ -56,7 +58,9 @@ static void a_key_is_announced_when_its_interval_is_over_by_either_clock(void **
 
 static void the_next_look_is_at_the_first_thing_to_come_by_each_clock(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        const struct rotation_view announced = { .credentials = &tip, .count = 1, .is_announced = true };
+        const struct rotation_view announced = {
+                .credentials = &tip, .count = 1, .warned = ALL_WARNED, .is_announced = true
+        };
         const struct moment now = at(10, 10);
         struct rotation_step step = next(&tip, 1, now);
 
@@ -71,7 +75,7 @@ static void the_next_look_is_at_the_first_thing_to_come_by_each_clock(void **sta
 
 static void spread_and_jitter_bring_a_device_early_and_never_late(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
         const struct moment now = at(0, 0);
 
         (void)state;
@@ -100,7 +104,7 @@ static void ids_that_differ_in_one_digit_spread_over_the_whole_interval(void **s
 
 static void without_an_active_key_nothing_is_due(void **state) {
         const struct credential factory = { .kind = CREDENTIAL_FACTORY, .state = KEY_ACTIVE, .issued = at(0, 0) };
-        const struct rotation_view view = { .credentials = &factory, .count = 1 };
+        const struct rotation_view view = { .credentials = &factory, .count = 1, .warned = ALL_WARNED };
         const struct moment now = at(4000, 4000);
         struct rotation_step step = next(&factory, 1, now);
 
@@ -117,7 +121,9 @@ static void without_an_active_key_nothing_is_due(void **state) {
 static int64_t due_of(enum credential_kind kind, int64_t begin, unix_sec end, double renew_at) {
         struct profile p = profile;
         struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        struct rotation_view view = { .credentials = &tip, .count = 1, .tip_not_before = START + begin * DAY };
+        struct rotation_view view = {
+                .credentials = &tip, .count = 1, .warned = ALL_WARNED, .tip_not_before = START + begin * DAY
+        };
         const struct moment now = at(0, 0);
 
         tip.kind = kind;
@@ -140,7 +146,7 @@ static void a_certificate_is_due_at_a_share_of_its_life_or_by_the_interval_if_th
 static void a_certificate_is_announced_and_overdue_by_the_same_rules_as_a_psk(void **state) {
         struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
         struct profile p = profile;
-        struct rotation_view view = { .credentials = &tip, .count = 1, .tip_not_before = START };
+        struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED, .tip_not_before = START };
         struct moment now = at(9, 9);
         struct rotation_step step;
 
@@ -173,7 +179,7 @@ static void a_spent_idevid_is_never_destroyed(void **state) {
 
 static void a_key_past_max_age_is_overdue_once(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        struct rotation_view view = { .credentials = &tip, .count = 1, .is_announced = true };
+        struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED, .is_announced = true };
         const struct moment now = at(90, 90);
 
         (void)state;
@@ -185,7 +191,9 @@ static void a_key_past_max_age_is_overdue_once(void **state) {
 
 static void a_calendar_that_is_not_trusted_makes_nobody_overdue(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        const struct rotation_view view = { .credentials = &tip, .count = 1, .is_announced = true };
+        const struct rotation_view view = {
+                .credentials = &tip, .count = 1, .warned = ALL_WARNED, .is_announced = true
+        };
         const struct moment jumped = distrusted(at(4000, 20)), waited = distrusted(at(4000, 90));
         struct rotation_step step = rotation_next(&view, &profile, 0, &jumped);
 
@@ -199,7 +207,7 @@ static void a_calendar_that_is_not_trusted_makes_nobody_overdue(void **state) {
 
 static void under_keep_it_is_never_too_late(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
         const struct moment now = at(1000, 1000);
         struct profile keep = profile;
 
@@ -322,7 +330,7 @@ static void an_ended_key_leaves_after_ninety_days_of_powered_on_time(void **stat
 
 static void intervals_beyond_all_time_overflow_nothing(void **state) {
         const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
-        const struct rotation_view view = { .credentials = &tip, .count = 1 };
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
         const struct moment now = at(10, 10);
         struct profile endless = profile;
 
@@ -333,6 +341,159 @@ static void intervals_beyond_all_time_overflow_nothing(void **state) {
         assert_true(rotation_due_in(&view, &endless, 0, &now) > INT64_MAX / 2);
 }
 
+/* ---- calendars, windows, orders, warnings ---- */
+
+static struct calendar *calendar(const char *text) {
+        struct calendar *parsed = NULL;
+        char why[128];
+
+        if (calendar_parse(text, &parsed, why) < 0)
+                fail_msg("%s: %s", text, why);
+        return parsed;
+}
+
+static void by_the_calendar_a_key_is_due_at_the_first_elapse_after_its_issue(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
+        struct profile weekly = profile;
+        struct moment now = at(0, 0);
+        unix_sec elapse;
+
+        (void)state;
+        weekly.rotate_at = calendar("Sun *-*-* 03:00 UTC");
+        elapse = calendar_next(weekly.rotate_at, START);
+        now.wall = elapse - 1;
+        assert_int_equal(rotation_next(&view, &weekly, 0.5, &now).action, ROTATION_NONE);
+        assert_int_equal(rotation_next(&view, &weekly, 0.5, &now).next.wall, elapse);
+        assert_int_equal(rotation_due_in(&view, &weekly, 0.5, &now), 1);
+        now.wall = elapse;
+        assert_int_equal(rotation_next(&view, &weekly, 0.5, &now).action, ROTATION_ANNOUNCE);
+        now.wall = elapse + 3 * DAY; /* the clock stepped over it: it is due all the same */
+        assert_int_equal(rotation_next(&view, &weekly, 0.5, &now).action, ROTATION_ANNOUNCE);
+        calendar_free(weekly.rotate_at);
+}
+
+static void devices_are_called_within_windows_only(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
+        struct profile night = profile;
+        struct moment now = at(31, 31);
+        unix_sec opens;
+
+        (void)state;
+        night.maintenance = calendar("Sat *-*-* 01:00 UTC");
+        night.maintenance_sec = 4 * 3600;
+        opens = calendar_next(night.maintenance, now.wall);
+        assert_int_equal(rotation_next(&view, &night, 0, &now).action, ROTATION_NONE);
+        assert_int_equal(rotation_next(&view, &night, 0, &now).next.wall, opens);
+        assert_int_equal(rotation_due_in(&view, &night, 0, &now), opens - now.wall);
+        now.wall = opens;
+        assert_int_equal(rotation_next(&view, &night, 0, &now).action, ROTATION_ANNOUNCE);
+        now.wall = opens + 4 * 3600;
+        assert_int_equal(rotation_next(&view, &night, 0, &now).action, ROTATION_NONE);
+        now.quality = CLOCK_UNKNOWN; /* nobody knows what day it is */
+        now.wall_trusted = false;
+        assert_int_equal(rotation_next(&view, &night, 0, &now).action, ROTATION_ANNOUNCE);
+        now = at(31, 31);
+        view.asked = at(30, 30); /* an operator wants it */
+        assert_int_equal(rotation_next(&view, &night, 0, &now).action, ROTATION_ANNOUNCE);
+        calendar_free(night.maintenance);
+}
+
+static void a_window_never_locks_a_device_out(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
+        struct profile rare = profile;
+        struct moment now = at(31, 31);
+
+        (void)state;
+        rare.maintenance = calendar("*-01-01 00:00 UTC");
+        rare.maintenance_sec = 3600;
+        assert_true(calendar_next(rare.maintenance, now.wall) > START + 90 * DAY);
+        assert_int_equal(rotation_next(&view, &rare, 0, &now).action, ROTATION_ANNOUNCE);
+        calendar_free(rare.maintenance);
+}
+
+static void an_order_makes_older_keys_due_and_younger_ones_not(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(2, 2));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED };
+        struct moment now = at(5, 5);
+
+        (void)state;
+        view.asked = at(5, 5);
+        view.asked_within_sec = 2 * DAY;
+        assert_int_equal(rotation_next(&view, &profile, 0.5, &now).action, ROTATION_NONE);
+        assert_int_equal(rotation_next(&view, &profile, 0.5, &now).next.wall, START + 6 * DAY);
+        now = at(6, 6);
+        assert_int_equal(rotation_next(&view, &profile, 0.5, &now).action, ROTATION_ANNOUNCE);
+        view.asked = at(1, 1);
+        assert_int_equal(rotation_next(&view, &profile, 0.5, &now).action, ROTATION_NONE);
+}
+
+static void a_pause_neither_calls_nor_punishes(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .is_paused = true };
+        struct moment now = at(100, 100);
+        struct rotation_step step;
+
+        (void)state;
+        view.pause_end = (struct due_time){ START + 101 * DAY, 1000 + 101 * DAY };
+        step = rotation_next(&view, &profile, 0, &now);
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(step.next.wall, START + 101 * DAY);
+        assert_int_equal(rotation_due_in(&view, &profile, 0, &now), DAY);
+        view.is_paused = false;
+        assert_int_equal(rotation_next(&view, &profile, 0, &now).action, ROTATION_OVERDUE);
+}
+
+static void who_must_wait_for_a_call_keeps_the_place(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        const struct rotation_view view = { .credentials = &tip, .count = 1, .warned = ALL_WARNED, .is_held = true };
+        const struct moment now = at(40, 40);
+        struct rotation_step step = rotation_next(&view, &profile, 0, &now);
+
+        (void)state;
+        assert_int_equal(step.action, ROTATION_NONE);
+        assert_int_equal(step.next.wall, START + 30 * DAY);
+}
+
+static void what_comes_at_max_age_is_said_beforehand_step_by_step(void **state) {
+        const struct credential tip = key("tip", KEY_ACTIVE, 1, at(0, 0));
+        struct rotation_view view = { .credentials = &tip, .count = 1, .is_announced = true };
+        const int64_t days[] = { 76, 87, 89 };
+        struct profile keep = profile;
+
+        (void)state;
+        for (unsigned i = 0; i < ELEMENTS(days); i++) {
+                struct moment before = at(days[i], days[i]), now = before;
+                struct rotation_step step;
+
+                before.wall--;
+                before.powered_sec--;
+                step = rotation_next(&view, &profile, 0, &before);
+                assert_int_equal(step.action, ROTATION_NONE);
+                assert_int_equal(step.next.wall, now.wall);
+                step = rotation_next(&view, &profile, 0, &now);
+                assert_int_equal(step.action, ROTATION_WARN);
+                assert_int_equal(step.warning, i + 1);
+                view.warned = step.warning;
+        }
+        assert_int_equal(rotation_next(&view, &profile, 0,
+                                       &(struct moment){ START + 90 * DAY, 1000 + 90 * DAY, CLOCK_HELD, true })
+                                 .action,
+                         ROTATION_OVERDUE);
+        view.warned = 0; /* slept through all of them: the last one says it all */
+        assert_int_equal(rotation_next(&view, &profile, 0,
+                                       &(struct moment){ START + 89 * DAY, 1000 + 89 * DAY, CLOCK_HELD, true })
+                                 .warning,
+                         3);
+        keep.on_overdue = OVERDUE_KEEP;
+        assert_int_equal(
+                rotation_next(&view, &keep, 0, &(struct moment){ START + 89 * DAY, 1000 + 89 * DAY, CLOCK_HELD, true })
+                        .action,
+                ROTATION_NONE);
+}
+
 /* ---- decades ---- */
 
 /* A device that rotates when it is told to, on a gateway whose calendar jumps, over forty years. */
@@ -340,6 +501,7 @@ struct life {
         struct credential keys[CREDENTIALS_MAX]; /* newest first */
         size_t count;
         bool is_announced, is_overdue;
+        unsigned warned;
         struct moment now;
         uint64_t random;
         unsigned rotations, deactivated, destroyed, dropped;
@@ -375,6 +537,11 @@ static void carry_out(struct life *life, const struct rotation_step *step) {
                 assert_false(life->is_announced);
                 life->is_announced = true;
                 return;
+        case ROTATION_WARN:
+                assert_true(step->warning > life->warned && step->warning <= 3);
+                assert_true(moment_age(&life->now, &tip_of(life)->issued) < profile.max_age_sec);
+                life->warned = step->warning;
+                return;
         case ROTATION_OVERDUE:
                 assert_true(moment_age(&life->now, &tip_of(life)->issued) >= profile.max_age_sec);
                 life->is_overdue = true;
@@ -407,6 +574,7 @@ static void look(struct life *life) {
                         .count = life->count,
                         .is_announced = life->is_announced,
                         .is_overdue = life->is_overdue,
+                        .warned = life->warned,
                 };
                 struct rotation_step step = rotation_next(&view, &profile, 0.3, &life->now);
 
@@ -444,6 +612,7 @@ static void shake_hands(struct life *life) {
         life->keys[0].state = KEY_ACTIVE;
         life->keys[0].proven = life->now;
         life->is_announced = life->is_overdue = false;
+        life->warned = 0;
         life->rotations++;
 }
 
@@ -502,6 +671,13 @@ int main(void) {
                 cmocka_unit_test(a_grant_that_nobody_takes_up_is_dropped_and_the_active_key_stays),
                 cmocka_unit_test(an_ended_key_leaves_after_ninety_days_of_powered_on_time),
                 cmocka_unit_test(intervals_beyond_all_time_overflow_nothing),
+                cmocka_unit_test(by_the_calendar_a_key_is_due_at_the_first_elapse_after_its_issue),
+                cmocka_unit_test(devices_are_called_within_windows_only),
+                cmocka_unit_test(a_window_never_locks_a_device_out),
+                cmocka_unit_test(an_order_makes_older_keys_due_and_younger_ones_not),
+                cmocka_unit_test(a_pause_neither_calls_nor_punishes),
+                cmocka_unit_test(who_must_wait_for_a_call_keeps_the_place),
+                cmocka_unit_test(what_comes_at_max_age_is_said_beforehand_step_by_step),
                 cmocka_unit_test(forty_years_of_jumping_clocks_never_end_a_key_before_its_successor_is_confirmed),
         };
 
