@@ -93,10 +93,25 @@ static void check_audit(struct world *w, struct store *store) {
                 gateway_fail(&w->g, "the audit chain is broken at row %lu", (unsigned long)bad);
 }
 
+/* Where data keys were changing, the rest can be moved, and everything opens after that as before. */
+static void finish_resealing(struct world *w, struct store *store) {
+        int r;
+
+        do {
+                r = store_reseal_some(store, 100);
+                if (r >= 0 && store_commit(store, NULL) < 0)
+                        r = -EIO;
+        } while (r > 0);
+        if (r < 0 || store_reseal_left(store) != 0)
+                gateway_fail(&w->g, "secrets cannot be moved to the newest data key: %s", strerror(-r));
+}
+
 void world_check_store(struct world *w) {
         _cleanup_(store_closep) struct store *store = open_store(w, w->g.folder);
 
         check_audit(w, store);
+        check_keys(w, store);
+        finish_resealing(w, store);
         check_keys(w, store);
         check_receipts(w, store);
 }

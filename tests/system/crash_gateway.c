@@ -78,7 +78,7 @@ static int64_t *map_pair(const struct gateway *g, const char *name) {
         return map;
 }
 
-void gateway_prepare(struct gateway *g, const char *profiles) {
+void gateway_prepare(struct gateway *g, const char *settings, const char *profiles) {
         char path[320];
         FILE *file;
 
@@ -92,8 +92,8 @@ void gateway_prepare(struct gateway *g, const char *profiles) {
                 "gateway_id = \"crashing\"; listen = \"127.0.0.1:1\";\nstore = \"%s/store.db\"; control = "
                 "\"%s/control\";\n"
                 "north = { verifier = \"collector\"; url = \"https://127.0.0.1:1/\"; };\n"
-                "profiles = ( %s );\n",
-                g->folder, g->folder, profiles);
+                "%s\nprofiles = ( %s );\n",
+                g->folder, g->folder, settings ? settings : "", profiles);
         fclose(file);
 }
 
@@ -218,6 +218,7 @@ static void take(struct gateway *g, struct link *link, link_handler handler) {
 /* Takes frames until `*flag`, or the asking session's eviction. 0, -EACCES or GONE. */
 static int wait_for(struct gateway *g, const bool *flag, const char *what) {
         uint64_t deadline = monotonic_usec() + PATIENCE_USEC;
+        bool has_ended[4] = { false }; /* core closes one link after another */
 
         while (!g->is_gone && !*flag && !g->is_evicted) {
                 struct link *links[] = { g->supervisor, g->lookup, g->exchange, g->north };
@@ -227,14 +228,17 @@ static int wait_for(struct gateway *g, const bool *flag, const char *what) {
                 for (size_t i = 0; i < ELEMENTS(links); i++) {
                         if (links[i])
                                 (void)link_flush(links[i]); /* its end shows in the reading */
-                        pollers[i] = (struct pollfd){ .fd = links[i] ? link_fd(links[i]) : -1, .events = POLLIN };
+                        pollers[i] = (struct pollfd){ .fd = links[i] && !has_ended[i] ? link_fd(links[i]) : -1,
+                                                      .events = POLLIN };
                 }
                 if (poll(pollers, ELEMENTS(pollers), 1000) < 0 && errno != EINTR)
                         gateway_fail(g, "poll: %s", strerror(errno));
                 /* What it said before it died counts: the device has it. */
                 for (size_t i = ELEMENTS(links); i > 0; i--)
-                        if (pollers[i - 1].revents)
+                        if (pollers[i - 1].revents) {
                                 take(g, links[i - 1], handlers[i - 1]);
+                                has_ended[i - 1] = (pollers[i - 1].revents & POLLHUP) != 0;
+                        }
                 if (pollers[0].revents & POLLHUP) {
                         for (size_t i = ELEMENTS(links); i > 0; i--)
                                 take(g, links[i - 1], handlers[i - 1]);
@@ -465,8 +469,9 @@ int gateway_ctl(struct gateway *g, const char *const words[]) {
         close(out[0]);
         if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
                 gateway_fail(g, "gatewayctl %s cannot be run", words[0]);
-        /* Whether it failed because core died, or for another reason. */
-        if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 3 && gateway_settle(g) < 0)
+        /* Whether it failed because core died, or for another reason. No PING: core may have said PONG already,
+         * unasked, while it was busy. */
+        if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 3 && gateway_psk(g, "nobody", NULL) < 0)
                 return GONE;
         return WEXITSTATUS(status);
 }

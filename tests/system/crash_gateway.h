@@ -40,8 +40,9 @@ struct gateway {
 /* Ends the whole with what went wrong and the end of core's log. */
 _Noreturn void gateway_fail(const struct gateway *g, const char *format, ...) _printf_(2, 3);
 
-/* The folder is there; makes the maps of points and clock in it, and the configuration. */
-void gateway_prepare(struct gateway *g, const char *profiles);
+/* The folder is there; makes the maps of points and clock in it, and the configuration: these settings (NULL: none) and
+ * profiles. */
+void gateway_prepare(struct gateway *g, const char *settings, const char *profiles);
 /* Starts core and connects south and north. 0 or GONE. */
 int gateway_start(struct gateway *g);
 /* A new north takes the place of the one before. 0 or GONE. */

@@ -81,7 +81,7 @@ static _Noreturn void run_point(const struct plan *plan, int64_t point, int64_t 
         memcpy(base, w->g.folder, sizeof base);
         snprintf(w->g.folder, sizeof w->g.folder, "%s/%lld-%lld", plan->folder, (long long)point, (long long)second);
         folder_copy(base, w->g.folder);
-        gateway_prepare(&w->g, PROFILES);
+        gateway_prepare(&w->g, plan->scenario->settings, PROFILES);
         w->g.points[0] = 0;
         w->g.points[1] = point;
         w->pairs = second;
@@ -174,7 +174,7 @@ static struct world *make_base(struct plan *plan) {
                 perror(w->g.folder);
                 exit(EXIT_FAILURE);
         }
-        gateway_prepare(&w->g, PROFILES);
+        gateway_prepare(&w->g, scenario->settings, PROFILES);
         w->device.is_certified = scenario->is_certified;
         snprintf(w->device.model.id, sizeof w->device.model.id, "dev");
         snprintf(w->device.model.factory.identity, sizeof w->device.model.factory.identity, "dev");

@@ -6,6 +6,7 @@
 
 #include <openssl/pem.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define LOOKS_MAX 5000
 
@@ -72,7 +73,7 @@ static int roll_ca(struct world *w) {
         return second ? 0 : OPERATE(w, "ca", "roll", "--within", "1d");
 }
 
-static int revoke(struct world *w) {
+static int revoke_device(struct world *w) {
         w->is_ended = true;
         return OPERATE(w, "device", "revoke", "dev", "--reason", "stolen");
 }
@@ -111,6 +112,42 @@ static int visit(struct world *w) {
                 return r;
         w->device.model.newest = w->device.model.second = (struct model_key){ 0 };
         return 0;
+}
+
+/* A new sealing key; once more, where core died over it. */
+static int reseal(struct world *w) {
+        return OPERATE(w, "sealing", "rotate");
+}
+
+static int make_recovery_key(struct world *w) {
+        return OPERATE(w, "sealing", "recovery");
+}
+
+/* To the recovery key. What a dead core has left of the file is the operator's to remove. */
+static int back_up(struct world *w) {
+        char path[320];
+
+        snprintf(path, sizeof path, "%s/backup.age", w->g.folder);
+        (void)unlink(path);
+        return OPERATE(w, "backup", path);
+}
+
+/* The tick has changed the receipt key and the data key, each told in the audit. */
+static int own_keys_changed(struct world *w) {
+        static const char event[] = "gateway-key-rotated";
+
+        for (unsigned i = 0; i < LOOKS_MAX; i++) {
+                const char *found;
+                int r = CTL(&w->g, "audit", "-n", "100", "--json");
+
+                if (r == GONE)
+                        return GONE;
+                found = strstr((const char *)w->g.output.data, event);
+                if (found && strstr(found + 1, event))
+                        return 0;
+                gateway_pause(&w->g);
+        }
+        gateway_fail(&w->g, "the gateway's own keys are never changed");
 }
 
 /* ---- time ---- */
@@ -254,13 +291,24 @@ const struct scenario scenarios[] = {
           .is_certified = true,
           .before = { make_ca, register_certified, content, content, note_key },
           .steps = { roll_ca, content, after_a_day, content, after_the_certificate, rotated, content } },
-        { .name = "revoke", .before = { register_plain, content, content }, .steps = { revoke, refused } },
+        { .name = "revoke", .before = { register_plain, content, content }, .steps = { revoke_device, refused } },
         { .name = "revoke-certificate",
           .is_certified = true,
           .before = { make_ca, register_certified, content, content },
-          .steps = { revoke, refused } },
+          .steps = { revoke_device, refused } },
         { .name = "compromise",
           .before = { register_plain, content, content },
           .steps = { compromised, visit, content, content } },
+        { .name = "own-keys",
+          .settings = "keys = { receipt_every = \"20d\"; data_every = \"20d\"; };",
+          .attests = true,
+          .before = { register_attesting, content, content, note_key, after_a_month },
+          .steps = { own_keys_changed, rotated, attested, uplink } },
+        { .name = "sealing",
+          .before = { register_plain, content, content, note_key },
+          .steps = { reseal, content, after_a_month, rotated, content } },
+        { .name = "backup",
+          .before = { register_plain, content, content, note_key, make_recovery_key, after_a_month },
+          .steps = { back_up, rotated, back_up } },
 };
 const size_t scenario_count = ELEMENTS(scenarios);

@@ -78,7 +78,8 @@ void folder_remove(const char *path);
  * something is not as it must be. */
 typedef int (*crash_step)(struct world *w);
 struct scenario {
-        const char *name, *profile;
+        const char *name;
+        const char *settings; /* of the configuration, beside the profiles; NULL: none */
         bool is_certified, attests, forgets;
         crash_step before[12]; /* without crashes, to where it begins; ends with NULL */
         crash_step steps[12];
