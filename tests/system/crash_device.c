@@ -302,6 +302,21 @@ int world_check_grants(struct world *w) {
         return 0;
 }
 
+struct world *world_free(struct world *w) {
+        struct crash_device *d = &w->device;
+
+        for (size_t i = 0; i < d->grant_count; i++)
+                buffer_free(&d->grants[i].chain);
+        buffer_free(&d->csr);
+        buffer_free(&d->evidence);
+        EVP_PKEY_free(d->key);
+        EVP_PKEY_free(d->attestation);
+        buffer_free(&w->g.payload);
+        buffer_free(&w->g.output);
+        free(w);
+        return NULL;
+}
+
 /* ---- north ---- */
 
 void world_record(void *userdata, const struct message_record *record) {

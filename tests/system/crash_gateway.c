@@ -57,7 +57,8 @@ _Noreturn void gateway_fail(const struct gateway *g, const char *format, ...) {
         fputs("\n", stderr);
         if (g->pid > 0)
                 kill(g->pid, SIGKILL);
-        exit(EXIT_FAILURE);
+        fflush(NULL);
+        _exit(EXIT_FAILURE); /* as it stands: nothing is put away */
 }
 
 /* ---- set-up ---- */

@@ -77,6 +77,7 @@ static void run_steps(struct world *w, const crash_step *steps) {
 static _Noreturn void run_point(const struct plan *plan, int64_t point, int64_t second) {
         struct world *w = plan->base;
         char base[256];
+        int status;
 
         memcpy(base, w->g.folder, sizeof base);
         snprintf(w->g.folder, sizeof w->g.folder, "%s/%lld-%lld", plan->folder, (long long)point, (long long)second);
@@ -88,7 +89,9 @@ static _Noreturn void run_point(const struct plan *plan, int64_t point, int64_t 
         w->device.forgets = plan->scenario->forgets;
         run_steps(w, plan->scenario->steps);
         folder_remove(w->g.folder);
-        exit(w->crashes > 0 ? EXIT_SUCCESS : EXIT_PASSED);
+        status = w->crashes > 0 ? EXIT_SUCCESS : EXIT_PASSED;
+        (void)world_free(w);
+        exit(status);
 }
 
 /* ---- all points ---- */
@@ -222,9 +225,10 @@ int main(int argc, char **argv) {
         if (plan.only > 0)
                 run_point(&plan, plan.only, plan.pairs);
         points = enumerate(&plan);
-        if (points < 0)
-                return EXIT_FAILURE;
-        printf("%s: %lld points, all held\n", plan.scenario->name, (long long)points);
-        folder_remove(plan.base->g.folder);
-        return EXIT_SUCCESS;
+        if (points >= 0) {
+                printf("%s: %lld points, all held\n", plan.scenario->name, (long long)points);
+                folder_remove(plan.base->g.folder);
+        }
+        (void)world_free(plan.base);
+        return points >= 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

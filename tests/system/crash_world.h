@@ -53,6 +53,7 @@ struct world {
 };
 
 /* crash_device.c */
+struct world *world_free(struct world *w);
 /* One time awake; whether the device is content. */
 bool device_wake(struct world *w);
 /* Sends its evidence, or what it has no answer to, in the session of now. The code, or -1. */
