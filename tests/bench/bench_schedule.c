@@ -80,7 +80,7 @@ static struct store *open_store(const char *path, struct bytes key) {
         return store;
 }
 
-static void make(const char *path, struct bytes key, int64_t devices, int64_t due) {
+static void make(const char *path, struct bytes key, int64_t devices, int64_t due, int64_t now) {
         sqlite3 *db;
 
         store_close(open_store(path, key));
@@ -94,7 +94,7 @@ static void make(const char *path, struct bytes key, int64_t devices, int64_t du
                 if (sqlite3_prepare_v2(db, fill[i], -1, &statement, NULL) != SQLITE_OK)
                         die(sqlite3_errmsg(db), EINVAL);
                 sqlite3_bind_int64(statement, 1, devices);
-                sqlite3_bind_int64(statement, 2, NOW);
+                sqlite3_bind_int64(statement, 2, now);
                 sqlite3_bind_int64(statement, 3, due > 0 ? devices / due : 0);
                 if (sqlite3_step(statement) != SQLITE_DONE)
                         die(sqlite3_errmsg(db), EIO);
@@ -147,7 +147,7 @@ static double measure(const char *path, struct bytes key, int64_t devices) {
         struct store *store;
         uint64_t turn;
 
-        make(path, key, devices, DUE);
+        make(path, key, devices, DUE, NOW);
         opened = seconds();
         fprintf(stderr, "  (%lld devices made in %.1f s)\n", (long long)devices, opened - begin);
         opened = seconds();
@@ -174,7 +174,7 @@ int main(int argc, char **argv) {
                 if (fd < 0 || read(fd, key, sizeof key) != (ssize_t)sizeof key)
                         die(argv[4], errno ? errno : EINVAL);
                 close(fd);
-                make(argv[2], BYTES(key, sizeof key), atoll(argv[3]), 0);
+                make(argv[2], BYTES(key, sizeof key), atoll(argv[3]), 0, time(NULL));
                 return 0;
         }
         if (!mkdtemp(folder))
