@@ -17,6 +17,7 @@
 #include "gatewayd/devices/devices.h"
 #include "gatewayd/keys/authority.h"
 #include "gatewayd/keys/key_uri.h"
+#include "gatewayd/keys/own_keys.h"
 #include "gatewayd/sandbox.h"
 #include "gatewayd/sealing.h"
 #include "store/audit.h"
@@ -370,6 +371,9 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         core->turn.store = core->store;
         core_begin(core, "core");
         r = custodian_open(&core->turn, core->config->gateway_id, &core->custodian);
+        core->turn.custodian = &core->custodian;
+        if (r >= 0)
+                r = own_keys_open(&core->turn);
         if (r >= 0)
                 r = core_authority_open(core);
         if (r >= 0)

@@ -29,6 +29,7 @@
 #define RESCHEDULE_DEVICES 256
 #define CLOCK_RECORD_SEC   600
 #define HOUSEKEEPING_SEC   3600
+#define OWN_KEYS_RETRY_SEC 60
 #define HOUSE_CERTIFICATES 1000 /* that have run out and are removed at a time */
 
 /* ---- pace ---- */
@@ -103,6 +104,22 @@ static void keep_house(struct core *core) {
                 journal_line(3, "core: old rows could not be cleared: %s", strerror(-r));
 }
 
+/* ---- the gateway's own keys ---- */
+
+/* Looked at whenever there is a tick, since what was done last time may have been dropped with its turn. */
+static void look_at_own_keys(struct core *core) {
+        int64_t now = core->turn.now.powered_sec;
+        int r;
+
+        if (now < core->own_keys_retry)
+                return;
+        r = own_keys_tick(&core->turn, &core->own_keys_next);
+        if (r >= 0)
+                return;
+        journal_line(3, "core: what is due of the gateway's own keys could not be done: %s", strerror(-r));
+        core->own_keys_retry = core->own_keys_next.powered_sec = now + OWN_KEYS_RETRY_SEC;
+}
+
 /* One share of the sessions for each second that has passed; all of them in about a minute. */
 static void check_sessions(struct core *core, uint64_t now) {
         unsigned shares = (unsigned)((now - core->pace.shares_usec) / SEC_USEC);
@@ -151,6 +168,8 @@ static uint64_t idle_usec(struct core *core, const struct moment *now, bool has_
         authority = authority_next_look(core->turn.issuer);
         if (seconds_until(&authority, now) < seconds)
                 seconds = seconds_until(&authority, now);
+        if (seconds_until(&core->own_keys_next, now) < seconds)
+                seconds = seconds_until(&core->own_keys_next, now);
         if (seconds <= 1)
                 return TICK_USEC;
         return seconds >= (int64_t)(IDLE_USEC / SEC_USEC) ? IDLE_USEC : (uint64_t)seconds * SEC_USEC;
@@ -168,6 +187,7 @@ static bool work(struct core *core, struct turn *turn) {
                 return true;
         }
         core_authority_tick(core);
+        look_at_own_keys(core);
         core_client_tick(core);
         core_backup_tick(core);
         if (core->is_rescheduling)

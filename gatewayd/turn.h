@@ -37,9 +37,9 @@ struct issuer;    /* keys/authority.h */
 struct turn {
         struct store *store;
         const struct config *config;
-        const struct custodian *custodian; /* holds the receipt key; NULL where no evidence is taken */
-        struct issuer *issuer;             /* the CA's open keys; NULL where nothing is issued */
-        bool is_upstream_away;             /* the owner's EST server is known to be out of reach now */
+        struct custodian *custodian; /* the open receipt key; NULL where no evidence is taken */
+        struct issuer *issuer;       /* the CA's open keys; NULL where nothing is issued */
+        bool is_upstream_away;       /* the owner's EST server is known to be out of reach now */
         struct moment now;
         unsigned *offers;  /* how many devices may still be called to work this second; NULL: as many as there are */
         const char *actor; /* who acts: "device", "schedule", "upstream", "uid 0"; for the audit table */

@@ -12,6 +12,7 @@
 
 #include "gatewayd/cbor.h"
 #include "gatewayd/evidence/evidence.h"
+#include "gatewayd/format.h"
 #include "gatewayd/keys/cose.h"
 
 #define RECEIPT_KEY_NAME "receipt-key"
@@ -37,22 +38,22 @@ static int key_load(struct turn *turn, EVP_PKEY **ret) {
         return *ret ? 0 : -EBADMSG;
 }
 
-static int key_make(struct turn *turn, EVP_PKEY **ret) {
-        EVP_PKEY *key = EVP_EC_gen("P-256");
+static int key_keep(struct turn *turn, EVP_PKEY *key) {
         _cleanup_(buffer_free) struct buffer der = {};
-        int size, r;
+        int size = i2d_PrivateKey(key, NULL);
         uint8_t *at;
 
-        if (!key)
+        if (size <= 0)
                 return -EIO;
-        size = i2d_PrivateKey(key, NULL);
-        if (size <= 0) {
-                EVP_PKEY_free(key);
-                return -EIO;
-        }
         at = buffer_reserve(&der, (size_t)size);
         der.size = (size_t)i2d_PrivateKey(key, &at);
-        r = store_own_secret_put(turn->store, RECEIPT_KEY_NAME, buffer_bytes(&der));
+        return store_own_secret_put(turn->store, RECEIPT_KEY_NAME, buffer_bytes(&der));
+}
+
+static int key_make(struct turn *turn, EVP_PKEY **ret) {
+        EVP_PKEY *key = EVP_EC_gen("P-256");
+        int r = key ? key_keep(turn, key) : -EIO;
+
         if (r < 0) {
                 EVP_PKEY_free(key);
                 return r;
@@ -94,6 +95,30 @@ int custodian_open(struct turn *turn, const char *gateway_id, struct custodian *
 void custodian_close(struct custodian *custodian) {
         EVP_PKEY_free(custodian->key);
         *custodian = (struct custodian){};
+}
+
+void custodian_kid_text(const struct custodian *custodian, char to[2 * RECEIPT_KID_BYTES + 1]) {
+        bytes_to_hex(BYTES(custodian->kid, sizeof custodian->kid), to);
+}
+
+/* The store's key is the one that signs, whatever became of the turn that made it. */
+static int custodian_follow(struct turn *turn, struct custodian *custodian) {
+        char kid[2 * RECEIPT_KID_BYTES + 1];
+        struct custodian fresh;
+        struct own_key row;
+        int r = own_key_get(turn->store, OWN_KEY_RECEIPT, &row);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r; /* an older gatewayd's first: it had no other */
+        custodian_kid_text(custodian, kid);
+        if (strcmp(kid, row.id) == 0)
+                return 0;
+        r = custodian_open(turn, custodian->gateway_id, &fresh);
+        if (r < 0)
+                return r;
+        custodian_close(custodian);
+        *custodian = fresh;
+        return 0;
 }
 
 /* ---- room ---- */
@@ -230,7 +255,7 @@ static int insert_signed(struct turn *turn, const struct custodian *custodian, s
         return custody_insert(turn->store, custody, hash);
 }
 
-int custody_record(struct turn *turn, const struct custodian *custodian, const char *device, int32_t content_format,
+int custody_record(struct turn *turn, struct custodian *custodian, const char *device, int32_t content_format,
                    const struct challenge *challenge, struct bytes evidence, const struct appraisal *appraisal,
                    uint64_t *ret_sequence, struct problem *problem) {
         struct custody custody = {
@@ -251,6 +276,8 @@ int custody_record(struct turn *turn, const struct custodian *custodian, const c
         if (r < 0)
                 return r;
         r = store_meta_get(turn->store, &meta);
+        if (r >= 0)
+                r = custodian_follow(turn, custodian);
         if (r < 0)
                 return r;
 
@@ -263,5 +290,55 @@ int custody_record(struct turn *turn, const struct custodian *custodian, const c
                 return r;
         turn_effect(turn, EFFECT_RELAY, device, NULL);
         *ret_sequence = custody.sequence;
+        return 0;
+}
+
+/* ---- succession ---- */
+
+/* No device has an empty id: evidence that anybody sends cannot look like this. */
+static int record_succession(struct turn *turn, const struct custodian *next, uint64_t *ret_sequence) {
+        static const struct appraisal appraisal = { .reason = "the next receipt key" };
+        _cleanup_(buffer_free) struct buffer evidence = {};
+        struct custody custody = {
+                .received = turn->now,
+                .content_format = FORMAT_COSE_KEY,
+                .tier = TIER_NONE,
+                .delivery = DELIVERY_WAITING,
+        };
+        struct store_meta meta;
+        int r = cose_key_public(next->key, BYTES(next->kid, sizeof next->kid), &evidence);
+
+        if (r >= 0)
+                r = store_meta_get(turn->store, &meta);
+        if (r < 0)
+                return r;
+        custody.evidence = buffer_bytes(&evidence);
+        custody.sequence = *ret_sequence = meta.next_sequence;
+        return insert_signed(turn, turn->custodian, &custody, &meta, false, &appraisal);
+}
+
+int custody_succeed(struct turn *turn, struct own_key *row, uint64_t *ret_sequence) {
+        struct custodian next = { .gateway_id = turn->custodian->gateway_id };
+        int r = custodian_follow(turn, turn->custodian);
+
+        if (r < 0)
+                return r;
+        next.key = EVP_EC_gen("P-256");
+        r = next.key ? key_id(next.key, next.kid, sizeof next.kid) : -EIO;
+        if (r >= 0)
+                r = record_succession(turn, &next, ret_sequence);
+        if (r >= 0)
+                r = key_keep(turn, next.key);
+        if (r >= 0) {
+                row->generation++;
+                row->made = turn->now;
+                row->told = 0;
+                custodian_kid_text(&next, row->id);
+                r = own_key_put(turn->store, row);
+        }
+        custodian_close(&next);
+        if (r < 0)
+                return r;
+        turn_effect(turn, EFFECT_RELAY, NULL, NULL);
         return 0;
 }

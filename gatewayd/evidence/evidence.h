@@ -8,6 +8,7 @@
 
 #include "gatewayd/exchange.h"
 #include "store/evidence.h"
+#include "store/own_keys.h"
 
 /* The claims gatewayd reads out of an EAT (RFC 9711) or a PSA token (RFC 9783 and its two forerunners).
  * Slices borrow from the payload. A measurement is a PSA software component, a measured component
@@ -58,7 +59,7 @@ enum receipt_claim {
         RECEIPT_GATEWAY = 0,     /* text: gateway id */
         RECEIPT_INCARNATION = 1, /* 8 bytes: of the store */
         RECEIPT_SEQUENCE = 2,    /* from 1, without gaps within an incarnation */
-        RECEIPT_DEVICE = 3,      /* text: device id */
+        RECEIPT_DEVICE = 3,      /* text: device id; empty in a key succession record */
         RECEIPT_RECEIVED = 4,    /* seconds since 1970, as good as the quality says */
         RECEIPT_QUALITY = 5,     /* 0 unknown, 1 held, 2 synchronized */
         RECEIPT_NONCE = 6,       /* 32 bytes: the challenge; empty where the evidence answers none */
@@ -69,15 +70,25 @@ enum receipt_claim {
         RECEIPT_POWERED = 11,    /* powered-on seconds of the gateway when received: cannot be set back */
 };
 
-/* The receipt key and gateway id, held by core as long as it lives. */
+/* The receipt key as it is in the store, open, and the gateway id. The store says at each record which key signs
+ * (store/own_keys.h): a turn that made a new one and was dropped leaves nothing here to take back. */
 struct custodian {
         EVP_PKEY *key;  /* P-256 */
         uint8_t kid[8]; /* first bytes of SHA-256 of its SubjectPublicKeyInfo */
         const char *gateway_id;
 };
+#define RECEIPT_KID_BYTES 8
 /* Loads the receipt key from the store, or makes it (first start). */
 int custodian_open(struct turn *turn, const char *gateway_id, struct custodian *ret);
 void custodian_close(struct custodian *custodian);
+/* The kid as hex, as own_key.id has it. */
+void custodian_kid_text(const struct custodian *custodian, char to[2 * RECEIPT_KID_BYTES + 1]);
+
+/* A new receipt key takes over. The chain itself says so: a key succession record, signed by the old key, of no device,
+ * whose evidence is the new public COSE_Key (content-format 101); every receipt after it is signed by the new key. The
+ * private key of before is overwritten in the same turn. A full backlog does not hold it up. `*row` is brought up to
+ * date and stored; *ret_sequence is the record's. */
+int custody_succeed(struct turn *turn, struct own_key *row, uint64_t *ret_sequence);
 
 /* Is there room for `size` more bytes of evidence of this device? -ENOSPC with problem 5.03 when the
  * configured backlog is full. Once it is half full, -EBUSY with problem 4.29 for a device that sends much
@@ -88,7 +99,7 @@ int custody_admit(struct turn *turn, const struct device *device, const struct p
 /* Takes evidence into custody: receipt signed, chained, stored with the evidence in this turn.
  * `challenge` is NULL where the evidence answers none. -ENOSPC with problem 5.03 when the configured
  * backlog is full. */
-int custody_record(struct turn *turn, const struct custodian *custodian, const char *device, int32_t content_format,
+int custody_record(struct turn *turn, struct custodian *custodian, const char *device, int32_t content_format,
                    const struct challenge *challenge, struct bytes evidence, const struct appraisal *appraisal,
                    uint64_t *ret_sequence, struct problem *problem);
 

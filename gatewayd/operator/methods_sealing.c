@@ -7,6 +7,7 @@
 
 #include <openssl/crypto.h>
 
+#include "gatewayd/keys/own_keys.h"
 #include "gatewayd/operator/methods.h"
 
 int method_make_recovery_key(struct method_call *call) {
@@ -19,6 +20,8 @@ int method_make_recovery_key(struct method_call *call) {
         if (had_one < 0)
                 return had_one;
         r = store_recovery_new(store, key);
+        if (r >= 0)
+                r = own_keys_recovery_made(call->turn);
         if (r >= 0)
                 r = turn_event(call->turn, EVENT_RECOVERY_KEY_MADE, NULL, NULL, "%s",
                                had_one ? "the one before is void" : "the first of this store");

@@ -167,7 +167,7 @@ static int print_record(void *userdata, const struct custody *custody) {
 
 /* A chain as core makes it, on a store in memory: appraised or not, with a challenge or none, at every
  * quality of the clock. */
-static void make_receipts(struct turn *turn, const struct custodian *custodian, unsigned count) {
+static void make_receipts(struct turn *turn, struct custodian *custodian, unsigned count) {
         for (unsigned i = 0; i < count; i++) {
                 const struct appraisal appraisal = {
                         .is_appraised = i % 3 != 0,
