@@ -37,7 +37,7 @@ static void take_ask(const struct rotation_order *order, double spread, struct r
         const struct credential *tip = tip_of(view);
         double mine, other;
 
-        if (!tip || !moment_is_set(&order->asked) || tip->issued.powered_sec > order->asked.powered_sec)
+        if (!tip || !moment_is_set(&order->asked) || tip->issued.powered_sec >= order->asked.powered_sec)
                 return;
         mine = (double)order->asked.powered_sec + (double)order->within_sec * spread;
         other = (double)view->asked.powered_sec + (double)view->asked_within_sec * spread;

@@ -35,7 +35,8 @@ static int64_t tip_interval(const struct rotation_view *view, const struct crede
 }
 
 bool rotation_is_ordered(const struct rotation_view *view, const struct credential *tip) {
-        return moment_is_set(&view->asked) && tip->issued.powered_sec <= view->asked.powered_sec;
+        /* Of the same second: it may be the very answer to the order. */
+        return moment_is_set(&view->asked) && tip->issued.powered_sec < view->asked.powered_sec;
 }
 
 struct due_time rotation_tip_due(const struct rotation_view *view, const struct credential *tip,
