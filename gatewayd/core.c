@@ -43,7 +43,6 @@ static bool is_noisy(enum event_kind kind) {
         case EVENT_EVIDENCE_REFUSED:
         case EVENT_ENROLMENT_REFUSED:
         case EVENT_BACKLOG_FULL:
-        case EVENT_STORE_DEGRADED:
                 return true;
         default:
                 return false;
@@ -116,6 +115,17 @@ void core_drop(struct core *core) {
         core->is_turn_open = false;
 }
 
+/* What was pushed while the turn was open leaves once the last committed one has passed. */
+static void bind_outputs(struct core *core) {
+        for (size_t i = core->outputs.count; i > 0; i--) {
+                struct output *output = output_at(&core->outputs, i - 1);
+
+                if (output->turn != TURN_OPEN)
+                        break;
+                output->turn = core->last_turn;
+        }
+}
+
 /* Commits the open turn and binds what it wants to say to the turn's number. */
 static int close_turn(struct core *core) {
         uint64_t turn = core->last_turn;
@@ -125,28 +135,26 @@ static int close_turn(struct core *core) {
         core_tick_taken(core);
         if (store_is_changed(core->store)) {
                 r = core_authority_before_commit(core);
+                if (r >= 0 && core->is_forgetting_due)
+                        r = credential_forget_sessions(core->store);
                 if (r >= 0)
                         r = store_meta_set_clock(core->store, &core->clock);
                 if (r >= 0)
                         r = store_commit(core->store, &turn);
                 if (r < 0) {
-                        core_drop(core);
-                        authority_turn_dropped(core->turn.issuer);
-                        core->is_degraded = true;
-                        tell(core, EVENT_STORE_DEGRADED, "a turn could not be committed and was dropped: %s",
-                             strerror(-r));
-                        if (r != -ENOSPC)
+                        /* Before a word to anybody: what of the turn is on the disk nobody knows. */
+                        if (!store_error_passes(r) || store_barrier_error(core->store) < 0)
                                 core_fatal(core, EVENT_STORE_FAILED, strerror(-r));
+                        core_degrade(core, r);
+                        bind_outputs(core);
                         return r;
                 }
                 core->last_turn = turn;
+                core->is_forgetting_due = false;
                 core_tick_soon(core);
                 core->clock_recorded = core->clock.powered_sec;
-                if (core->is_degraded) {
-                        core->is_degraded = false;
-                        tell(core, EVENT_STORE_RECOVERED, "turns are committed again");
-                        core_north_again(core);
-                }
+                if (core->is_degraded)
+                        core_recover(core);
         } else
                 (void)store_commit(core->store, &turn); /* ends a transaction that only read */
         for (size_t i = 0; i < core->turn.effect_count; i++) {
@@ -156,13 +164,7 @@ static int close_turn(struct core *core) {
                 output->effect = core->turn.effects[i];
         }
         turn_clear(&core->turn);
-        for (size_t i = core->outputs.count; i > 0; i--) {
-                struct output *output = output_at(&core->outputs, i - 1);
-
-                if (output->turn != TURN_OPEN)
-                        break;
-                output->turn = core->last_turn;
-        }
+        bind_outputs(core);
         return 0;
 }
 
@@ -349,6 +351,19 @@ static int load_keys(struct core *core, struct secret *key, struct secret *recov
         return sealing_key_load(path, r == 0, key, &core->is_sealing_key_file, problem);
 }
 
+/* On a disk that takes nothing now core starts all the same, degraded: known keys open sessions and read. */
+static int forget_sessions(struct core *core) {
+        int r;
+
+        core_begin(core, "core");
+        r = credential_forget_sessions(core->store);
+        if (r < 0)
+                return r;
+        r = core_end(core);
+        core->is_forgetting_due = r < 0;
+        return store_error_passes(r) ? 0 : r;
+}
+
 static int open_store(struct core *core, struct secret *key, struct secret *recovery, struct problem *problem) {
         const struct store_options options = {
                 .path = core->config->store_path,
@@ -379,15 +394,14 @@ static int open_store(struct core *core, struct secret *key, struct secret *reco
         if (r >= 0)
                 r = core_backup_open(core);
         if (r >= 0)
-                r = credential_forget_sessions(core->store);
-        if (r >= 0)
                 r = core_end(core);
+        if (r >= 0)
+                r = forget_sessions(core);
         if (r >= 0)
                 r = store_barrier_wait(core->store, core->last_turn);
         if (r < 0)
                 return problem_set(problem, CODE_INTERNAL, -r, "store", "the store cannot be written: %s",
                                    strerror(-r));
-        core->turn.custodian = &core->custodian;
         (void)core_backup_settled(core); /* told there; the key opens nothing more than before */
         return 0;
 }
@@ -399,6 +413,7 @@ static bool may_pass(int error) {
         case EBUSY:
         case ENOSPC:
         case EDQUOT:
+        case EROFS:
         case EIO:
         case EAGAIN:
         case EINTR:
@@ -409,6 +424,12 @@ static bool may_pass(int error) {
         default:
                 return false;
         }
+}
+
+static void tell_passing(struct core *core, int error, const struct problem *problem) {
+        journal_line(3, "core: %s: %s", problem->title, problem->detail);
+        if (store_error_passes(error))
+                tell(core, EVENT_STORE_DEGRADED, "%s; core starts once it can be", problem->detail);
 }
 
 /* Everything up to READY. 0, or the exit status. */
@@ -425,7 +446,7 @@ static int set_up(struct core *core) {
         if (r >= 0)
                 r = load_keys(core, &key, &recovery, &problem);
         if (r < 0 && may_pass(r)) {
-                journal_line(3, "core: %s: %s", problem.title, problem.detail);
+                tell_passing(core, r, &problem);
                 return EXIT_FAILURE; /* as below */
         }
         if (r < 0)
@@ -442,7 +463,7 @@ static int set_up(struct core *core) {
         if (r == -EKEYREJECTED && is_replaced)
                 sealing_key_discard(core->config->store_path);
         if (r < 0 && may_pass(r)) {
-                journal_line(3, "core: %s: %s", problem.title, problem.detail);
+                tell_passing(core, r, &problem);
                 return EXIT_FAILURE; /* the supervisor tries again */
         }
         if (r < 0)

@@ -83,7 +83,9 @@ struct core {
         bool is_turn_open;
         uint64_t attempt;   /* numbers turns, also those that fail to commit */
         uint64_t last_turn; /* the last one committed that changed something */
-        bool is_degraded;   /* the last commit failed for want of space */
+        bool is_degraded;   /* the last commit failed for want of space, or of a disk that may be written */
+        /* The first commit clears which sessions asked for keys: those of the core before. */
+        bool is_forgetting_due;
         struct output_queue outputs;
 
         struct core_link lookup, exchange;
@@ -146,6 +148,18 @@ void core_tick_soon(struct core *core);
 /* Every device's due time is worked out anew, a portion a tick. */
 void core_tick_all(struct core *core);
 
+/* core_degraded.c: while nothing can be stored. */
+/* The open turn could not be committed because of `error`: drops it. What it wanted to answer becomes 5.03. */
+void core_degrade(struct core *core, int error);
+/* While degraded: takes back what has been changed in this turn, and what it wrote down since `mark`. Returns
+ * whether there was anything; not degraded: false. */
+bool core_take_back(struct core *core, size_t mark);
+/* The session's handshake was taken back, or its turn dropped: it may read, or is evicted. */
+void core_session_unwritten(struct core *core, struct session *session);
+/* In the tick: whether turns can be written again. true: a turn is open. */
+bool core_try_again(struct core *core);
+void core_recover(struct core *core);
+
 /* core_output.c */
 struct output *output_push(struct output_queue *queue);
 void output_pop(struct output_queue *queue);
@@ -160,6 +174,8 @@ void core_effect(struct core *core, const struct effect *effect);
 int core_south_attach(struct core *core, int lookup, int exchange);
 void core_south_detach(struct core *core);
 void core_evict(struct core *core, struct session *session);
+/* Fills the session's identity from the store; 0, or evicts it and returns a negative errno. */
+int core_refresh(struct core *core, struct session *session, struct identity *ret);
 void core_notify(struct core *core, const char *device, unsigned observes);
 void core_sessions_check_share(struct core *core, unsigned share);
 

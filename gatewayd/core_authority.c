@@ -38,7 +38,7 @@ void core_authority_tick(struct core *core) {
 int core_authority_before_commit(struct core *core) {
         int r = authority_crls_write(&core->turn);
 
-        if (r >= 0 || r == -ENOSPC)
+        if (r >= 0 || store_error_passes(r))
                 return r;
         /* The revocations stand without it; what is wrong with the store shows at the commit. */
         journal_line(3, "core: a CRL could not be made: %s", strerror(-r));

@@ -139,6 +139,7 @@ static int on_connected(struct core *core, struct frame *frame) {
         struct message_connected m;
         struct identity identity = { 0 };
         struct session *session;
+        size_t mark = turn_mark(&core->turn);
         int r;
 
         if (message_read_connected(frame->body, &m) < 0)
@@ -164,6 +165,8 @@ static int on_connected(struct core *core, struct frame *frame) {
         session->has_forward_secrecy = m.has_forward_secrecy;
         session->connected = core->turn.now;
         session->attempt = core->attempt;
+        if (core_take_back(core, mark))
+                core_session_unwritten(core, session);
         return 0;
 }
 
@@ -199,8 +202,7 @@ static int on_statistics(struct core *core, struct frame *frame) {
         return field_reader_end(&reader);
 }
 
-/* Fills identity from the store; 0, or evicts the session and returns -EACCES. */
-static int refresh(struct core *core, struct session *session, struct identity *ret) {
+int core_refresh(struct core *core, struct session *session, struct identity *ret) {
         int r;
 
         *ret = (struct identity){ .session = session->handle, .has_forward_secrecy = session->has_forward_secrecy };
@@ -218,7 +220,7 @@ static int refresh(struct core *core, struct session *session, struct identity *
 static void check_one(void *userdata, struct session *session) {
         struct identity identity;
 
-        (void)refresh(userdata, session, &identity);
+        (void)core_refresh(userdata, session, &identity);
 }
 
 void core_sessions_check_share(struct core *core, unsigned share) {
@@ -287,6 +289,7 @@ static void answer(struct core *core, struct session *session, const struct mess
         struct problem problem = { 0 };
         struct remembered *before;
         uint64_t now = core_monotonic_usec();
+        size_t mark = turn_mark(&core->turn);
 
         if (exchange_authorise(&core->turn, request, &entry, &problem) < 0) {
                 tell_refusal(core, session, request, &problem);
@@ -302,7 +305,10 @@ static void answer(struct core *core, struct session *session, const struct mess
         }
         exchange_handle(&core->turn, entry, request, &reply);
         bound_reply(&reply);
-        if (m->method != CODE_GET)
+        if (core_take_back(core, mark)) {
+                problem_not_stored(&problem, ENOSPC);
+                reply_problem(&reply, &problem);
+        } else if (m->method != CODE_GET)
                 session_remember(session, m->message_id, m->token, now, core->attempt, &reply);
         if (reply.is_observed)
                 session->observes |= observed_bit(m->path);
@@ -345,7 +351,7 @@ static int on_request(struct core *core, struct frame *frame) {
                 evict_handle(core, m.session);
                 return 0;
         }
-        if (refresh(core, session, &identity) < 0)
+        if (core_refresh(core, session, &identity) < 0)
                 return 0;
         answer(core, session, &m,
                &(struct request){
@@ -412,7 +418,7 @@ static void notify_session(void *userdata, struct session *session) {
         struct buffer body = { 0 };
         int r;
 
-        if (!(session->observes & what->observes) || refresh(core, session, &identity) < 0)
+        if (!(session->observes & what->observes) || core_refresh(core, session, &identity) < 0)
                 return;
         r = what->observes == OBSERVES_ME ? handle_me(&core->turn, &request, &reply, &problem)
                                           : handle_result(&core->turn, &request, &reply, &problem);

@@ -177,12 +177,16 @@ static uint64_t idle_usec(struct core *core, const struct moment *now, bool has_
 
 /* Everything that is due, in one turn. Returns whether devices had to wait for their turn. */
 static bool work(struct core *core, struct turn *turn) {
-        size_t limit = core->pace.left < TICK_DEVICES ? core->pace.left : TICK_DEVICES;
-        int r = limit > 0 ? schedule_tick(turn, limit) : 0;
+        size_t limit;
+        int r;
 
+        if (core->is_degraded && !core_try_again(core))
+                return false;
+        limit = core->pace.left < TICK_DEVICES ? core->pace.left : TICK_DEVICES;
+        r = limit > 0 ? schedule_tick(turn, limit) : 0;
         if (r < 0)
                 journal_line(3, "core: the schedule could not be carried out: %s", strerror(-r));
-        if (r < 0 && r != -ENOSPC) {
+        if (r < 0 && !store_error_passes(r)) {
                 core_drop(core);
                 return true;
         }

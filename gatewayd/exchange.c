@@ -15,6 +15,9 @@
 #define EST_ROOT            "est/"
 #define EST_ROOT_WELL_KNOWN ".well-known/est/"
 
+/* When to try again what could not be stored. */
+#define NOT_STORED_SEC 60
+
 struct exchange_entry {
         const char *path; /* what begins with EST_ROOT stands for all four */
         uint8_t method;
@@ -118,6 +121,12 @@ int exchange_authorise(struct turn *turn, const struct request *request, const s
         return lifecycle_allows(&view, (*ret)->resource, request->method, &turn->now, problem);
 }
 
+void problem_not_stored(struct problem *problem, int error) {
+        problem_set(problem, CODE_UNAVAILABLE, error < 0 ? -error : error, "storage full",
+                    "the gateway cannot store anything now; keep what you have and try again");
+        problem->max_age_sec = NOT_STORED_SEC;
+}
+
 void reply_problem(struct reply *reply, const struct problem *problem) {
         buffer_free(&reply->payload);
         reply->code = problem->code ? problem->code : CODE_INTERNAL;
@@ -145,11 +154,9 @@ void exchange_handle(struct turn *turn, const struct exchange_entry *entry, cons
                         (void)store_savepoint_rollback(turn->store); /* its failure shows at the commit */
         }
         turn_rewind(turn, mark);
-        if (problem.code == 0 && r == -ENOSPC) {
-                problem_set(&problem, CODE_UNAVAILABLE, ENOSPC, "storage full",
-                            "the gateway cannot store anything now; keep what you have and try again");
-                problem.max_age_sec = 60;
-        } else if (problem.code == 0)
+        if (problem.code == 0 && store_error_passes(r))
+                problem_not_stored(&problem, r);
+        else if (problem.code == 0)
                 problem_set(&problem, CODE_INTERNAL, -r, "internal error", "the gateway could not do this: %s",
                             strerror(-r));
         reply_problem(reply, &problem);

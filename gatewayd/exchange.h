@@ -72,6 +72,8 @@ int exchange_authorise(struct turn *turn, const struct request *request, const s
 void exchange_handle(struct turn *turn, const struct exchange_entry *entry, const struct request *request,
                      struct reply *reply);
 
+/* 5.03 with Max-Age: nothing can be stored now, because of `error`. */
+void problem_not_stored(struct problem *problem, int error);
 /* The answer that stands for a problem. */
 void reply_problem(struct reply *reply, const struct problem *problem);
 

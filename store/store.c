@@ -18,6 +18,30 @@
 #define PATH_BYTES     4096
 #define SMALLEST_BYTES 512 /* the smallest page that SQLite knows */
 
+/* Why the latest write to the -wal failed. What fails in a COMMIT does not reach sqlite3_system_errno(). */
+static int wal_errno(sqlite3 *db) {
+        sqlite3_file *wal = NULL;
+        int error = 0;
+
+        if (!db || sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) != SQLITE_OK || !wal ||
+            !wal->pMethods || wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error) != SQLITE_OK)
+                return 0;
+        return error;
+}
+
+/* A write that was refused whole has lost nothing; any other that failed may have. */
+static int write_error(sqlite3 *db) {
+        switch (wal_errno(db)) {
+        case ENOSPC:
+        case EDQUOT:
+                return -ENOSPC;
+        case EROFS:
+                return -EROFS;
+        default:
+                return -EIO;
+        }
+}
+
 int store_error(sqlite3 *db, int rc) {
         int system = db ? sqlite3_system_errno(db) : 0;
 
@@ -35,6 +59,8 @@ int store_error(sqlite3 *db, int rc) {
                 return -EIO;
         case SQLITE_IOERR_SHMSIZE: /* the index of the -wal could not grow */
                 return -ENOSPC;
+        case SQLITE_IOERR_WRITE:
+                return write_error(db);
         case SQLITE_IOERR_NOMEM:
                 oom();
         }

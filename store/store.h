@@ -10,7 +10,10 @@
  * (rules in barrier.c).
  *
  * All functions return 0 or a positive result, or a negative errno: -ENOENT (no such row), -EEXIST,
- * -ENOSPC (disk full: the turn must be rolled back), -EIO, -EBADMSG (a sealed secret does not open). */
+ * -ENOSPC (disk full: the turn must be rolled back), -EROFS (it may not be written: the same), -EIO, -EBADMSG (a
+ * sealed secret does not open). */
+
+#include <errno.h>
 
 #include "gatewayd/bytes.h"
 #include "gatewayd/clock.h"
@@ -23,6 +26,11 @@
 
 struct store;
 struct store_hooks; /* store/hooks.h */
+
+/* The disk takes nothing now, and has lost nothing: the turn is dropped, and a later one may succeed. */
+static inline bool store_error_passes(int error) {
+        return error == -ENOSPC || error == -EDQUOT || error == -EROFS;
+}
 
 struct store_options {
         const char *path;

@@ -120,7 +120,7 @@ int store_commit(struct store *store, uint64_t *ret_turn) {
                 }
         }
         if (r < 0) {
-                if (r == -ENOSPC && store->barrier)
+                if (store_error_passes(r) && store->barrier)
                         barrier_disk_full(store->barrier);
                 store_rollback(store);
                 return r;

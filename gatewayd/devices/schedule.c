@@ -379,7 +379,7 @@ static int tick_device(struct turn *turn, const char *id) {
         if (r >= 0)
                 return store_savepoint_release(turn->store);
         turn_rewind(turn, mark);
-        if (store_savepoint_rollback(turn->store) < 0 || r == -ENOSPC || r == -EIO)
+        if (store_savepoint_rollback(turn->store) < 0 || store_error_passes(r) || r == -EIO)
                 return r;
         return schedule_set(turn->store, id, r == -ENOENT ? &never : &later);
 }

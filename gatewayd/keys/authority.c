@@ -291,7 +291,7 @@ static int look_at(struct turn *turn, int (*look)(struct turn *turn, struct due_
         if (r >= 0)
                 return store_savepoint_release(turn->store);
         turn_rewind(turn, mark);
-        if (store_savepoint_rollback(turn->store) < 0 || r == -ENOSPC || r == -EIO)
+        if (store_savepoint_rollback(turn->store) < 0 || store_error_passes(r) || r == -EIO)
                 return r;
         next->powered_sec = turn->now.powered_sec + RETRY_SEC;
         return r == -EAGAIN ? 0 : r;
