@@ -28,7 +28,7 @@ class Books:
         self.counters = dict.fromkeys(self.COUNTERS, 0)
         self.stored = {}   # (gateway, incarnation) -> {sequence: entry}
         self.answered = {}  # Idempotency-Key -> (digest of the body, status)
-        self.pinned = {}   # gateway -> key
+        self.keys = {}     # gateway -> verify.KeyLine
         self.highest = {}  # (gateway, incarnation, device) -> sequence
         self.last_error = ""
         self.file = None
@@ -50,7 +50,9 @@ class Books:
         elif kind == "batch":
             self.answered[line["key"]] = (line["digest"], line["status"])
         elif kind == "pin":
-            self.pinned[line["gateway"]] = serialization.load_pem_public_key(line["key"].encode())
+            self.keys[line["gateway"]] = verify.KeyLine(serialization.load_pem_public_key(line["key"].encode()))
+        elif kind == "keys":
+            self.keys[line["gateway"]] = verify.KeyLine.load(line["line"])
 
     def _note(self, kind, line):
         if self.file:
@@ -75,18 +77,15 @@ class Books:
             self.counters["order_violations"] += 1
         self.highest[device] = max(entry["sequence"], self.highest.get(device, 0))
 
-    def _receipt_key(self, gateway, sign1):
-        if self.pinned_from_file:
-            return self.pinned_from_file
-        if gateway not in self.pinned:
-            fitting = [k for k in verify.recover_keys(sign1.signature, sign1.signed) if verify.kid_of(k) == sign1.kid]
-            if not fitting:
-                raise Refused("the first receipt's kid is not that of the key which signed it")
-            self.pinned[gateway] = fitting[0]
-            pem = fitting[0].public_bytes(serialization.Encoding.PEM,
-                                          serialization.PublicFormat.SubjectPublicKeyInfo).decode()
-            self._note("pin", {"gateway": gateway, "key": pem})
-        return self.pinned[gateway]
+    def _keys_of(self, gateway):
+        return self.keys[gateway].copy() if gateway in self.keys else verify.KeyLine(self.pinned_from_file)
+
+    def _keep_keys(self, gateway, keys):
+        """What an accepted batch has told of receipt keys."""
+        line = keys.save()
+        if gateway not in self.keys or self.keys[gateway].save() != line:
+            self.keys[gateway] = keys
+            self._note("keys", {"gateway": gateway, "line": line})
 
     def _verify_evidence(self, claims, evidence):
         """True: signed by the device over the receipt's nonce. False: nothing to verify it with."""
@@ -101,18 +100,18 @@ class Books:
             raise Refused("the evidence does not hold the nonce of its receipt")
         return True
 
-    def _check_item(self, gateway, incarnation, item):
+    def _check_item(self, gateway, incarnation, item, keys):
         if not isinstance(item, dict) or not isinstance(item.get(ITEM_RECEIPT), bytes):
             raise Refused("a record is a map with a receipt")
         receipt, evidence = item[ITEM_RECEIPT], item.get(ITEM_EVIDENCE)
         sign1, claims = verify.read_receipt(receipt)
         if claims[verify.R_GATEWAY] != gateway or claims[verify.R_INCARNATION].hex() != incarnation:
             raise Refused("the receipt is of another gateway or incarnation")
-        sign1.verify(self._receipt_key(gateway, sign1))
+        if evidence is not None and hashlib.sha256(evidence).digest() != claims[verify.R_DIGEST]:
+            raise Refused("the evidence is not the one of its receipt")
+        keys.verify(sign1, claims, evidence)
         verified = False
         if evidence is not None:
-            if hashlib.sha256(evidence).digest() != claims[verify.R_DIGEST]:
-                raise Refused("the evidence is not the one of its receipt")
             verified = self._verify_evidence(claims, evidence)
         return {"gateway": gateway, "incarnation": incarnation, "sequence": claims[verify.R_SEQUENCE],
                 "device": claims[verify.R_DEVICE], "received": claims[verify.R_RECEIVED], "quality": claims[verify.R_QUALITY],
@@ -140,7 +139,8 @@ class Books:
                 if self.answered[key][0] != digest:
                     raise Refused("this Idempotency-Key was used for another batch", 422)
                 self.counters["replays"] += 1
-            entries = [self._check_item(gateway, incarnation, item) for item in batch]
+            keys = self._keys_of(gateway)
+            entries = [self._check_item(gateway, incarnation, item, keys) for item in batch]
             if [e["sequence"] for e in entries] != sorted({e["sequence"] for e in entries}):
                 raise Refused("a batch is in order of sequence")
             for entry in entries:
@@ -150,6 +150,7 @@ class Books:
                 old = known.get(entry["sequence"])
                 if old and old["hash"] != entry["hash"]:
                     raise Refused("another receipt is stored under this name", 409)
+            self._keep_keys(gateway, keys)
             new = 0
             for entry in entries:
                 if entry["sequence"] in known:
@@ -190,7 +191,8 @@ class Books:
                     device["with_evidence"] += entry["has_evidence"]
                     device["verified"] += entry["evidence_verified"]
             chains = [self.chain(name) for name in self.stored]
-            return dict(self.counters, chains=chains, devices=devices, last_error=self.last_error,
+            kids = {gateway: [verify.kid_of(key).hex() for key in line.keys] for gateway, line in self.keys.items()}
+            return dict(self.counters, chains=chains, receipt_keys=kids, devices=devices, last_error=self.last_error,
                         chain_unbroken=bool(chains) and all(c["unbroken"] for c in chains))
 
     def sequences(self):

@@ -106,6 +106,50 @@ class Verification(unittest.TestCase):
         with self.assertRaisesRegex(verify.Refused, "does not verify"):
             self.give([self.resign(2, key=other)])
 
+    def succession(self, sequence, following, device="", whole=True):
+        """Record `sequence` in the form by which a gateway announces its next receipt key."""
+        announced = verify.cose_key_of(following.public_key())
+        item = self.resign(sequence, R_DEVICE=device, R_FORMAT=verify.COSE_KEY_FORMAT, R_NONCE=b"",
+                           R_DIGEST=hashlib.sha256(announced).digest())
+        item[ITEM_EVIDENCE] = announced
+        if not whole:
+            del item[ITEM_EVIDENCE]
+        return item
+
+    def test_the_next_receipt_key_is_learnt_from_the_one_before_and_signs_from_then_on(self):
+        for whole in (True, False):
+            with tempfile.TemporaryDirectory() as folder:
+                following, books = ec.generate_private_key(ec.SECP256R1()), Books(os.path.join(folder, "state"))
+                self.give(self.items(1) + [self.succession(2, following, whole=whole)], books=books)
+                books.close()
+                books = Books(os.path.join(folder, "state"))
+                with self.assertRaisesRegex(verify.Refused, "does not verify|not signed by the key"):
+                    self.give(self.items(3), books=books)
+                self.give([self.resign(3, key=following)], books=books)
+                self.give(self.items(1), books=books)  # sent again, still under the key of then
+                with self.assertRaisesRegex(verify.Refused, "does not verify"):
+                    self.give([self.resign(1, key=following)], books=books)
+                with self.assertRaisesRegex(verify.Refused, "does not verify"):
+                    self.give(self.items(4), books=books)
+                self.assertEqual(len(books.report()["receipt_keys"][self.gateway.name]), 2)
+                books.close()
+
+    def test_a_device_cannot_announce_a_receipt_key(self):
+        following = ec.generate_private_key(ec.SECP256R1())
+        self.give([self.succession(1, following, device="sensor-0")])
+        with self.assertRaisesRegex(verify.Refused, "does not verify"):
+            self.give([self.resign(2, key=following)])
+        self.give(self.items(2))
+
+    def test_a_restored_gateway_begins_with_any_receipt_key_of_its_line(self):
+        following = ec.generate_private_key(ec.SECP256R1())
+        self.give([self.succession(1, following), self.resign(2, key=following)])
+        for start, key in ((b"restored", None), (b"restor-2", following)):
+            self.give([self.resign(1, key=key, R_INCARNATION=start)], incarnation=start)
+        with self.assertRaisesRegex(verify.Refused, "does not verify"):
+            self.give([self.resign(1, key=ec.generate_private_key(ec.SECP256R1()), R_INCARNATION=b"restor-3")],
+                      incarnation=b"restor-3")
+
     def test_a_kid_of_another_key_cannot_be_pinned(self):
         receipt = cbor2.loads(self.resign(1)[ITEM_RECEIPT])
         receipt.value[1] = {4: bytes(8)}

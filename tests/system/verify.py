@@ -16,6 +16,7 @@ TIERS = (0, 2, 32, 96)
  R_APPRAISAL, R_PREVIOUS, R_POWERED) = range(12)
 A_TIER, A_VECTOR, A_REASON = range(3)
 NO_PREVIOUS = bytes(32)
+COSE_KEY_FORMAT = 101
 
 # Content-Formats under which evidence is a COSE_Sign1 by the device itself.
 SIGNED_FORMATS = (18, 61, 263, 10003, 10004)
@@ -87,6 +88,32 @@ def recover_keys(signature, message):
     return found
 
 
+# ---- COSE_Key (RFC 9052 §7, RFC 9053 §7.1.1) ----------------------------------------------------------
+
+def cose_key_of(public_key):
+    """The COSE_Key by which a succession record announces this key."""
+    numbers = public_key.public_numbers()
+    return cbor2.dumps({1: 2, 2: kid_of(public_key), -1: 1, -2: numbers.x.to_bytes(32, "big"),
+                        -3: numbers.y.to_bytes(32, "big")})
+
+
+def read_cose_key(data):
+    key = load_cbor(data, "the next receipt key")
+    if not isinstance(key, dict) or key.get(1) != 2 or key.get(-1) != 1:
+        raise Refused("the next receipt key is no P-256 COSE_Key")
+    x, y = key.get(-2), key.get(-3)
+    if not all(isinstance(n, bytes) and len(n) == 32 for n in (x, y)):
+        raise Refused("the next receipt key has no point")
+    try:
+        public_key = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"),
+                                                   ec.SECP256R1()).public_key()
+    except ValueError as error:
+        raise Refused("the next receipt key is not on the curve") from error
+    if key.get(2) != kid_of(public_key):
+        raise Refused("the next receipt key's kid is another key's")
+    return public_key
+
+
 # ---- COSE_Sign1 --------------------------------------------------------------------------------------
 
 def load_cbor(data, what):
@@ -151,3 +178,79 @@ def read_receipt(data):
     if cbor2.dumps(claims, canonical=True) != sign1.payload:
         raise Refused("a receipt's payload is not deterministic CBOR")
     return sign1, claims
+
+
+# ---- the keys that sign a chain ------------------------------------------------------------------------
+
+class KeyLine:
+    """The receipt keys of one gateway, each announced by the one before in a succession record: a receipt of no
+    device (its id is empty, as no device's is) whose evidence is the next public key. Within an incarnation
+    every receipt after it is signed by the next key, and by no other; a new incarnation (a backup was restored)
+    begins with any of them."""
+
+    def __init__(self, first=None):
+        self.keys = [first] if first else []
+        self.lines = {}  # incarnation -> [(after this sequence, key, or the digest that its COSE_Key has)]
+
+    def copy(self):
+        other = KeyLine()
+        other.keys = list(self.keys)
+        other.lines = {incarnation: list(line) for incarnation, line in self.lines.items()}
+        return other
+
+    def save(self):
+        """For json."""
+        form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return {"keys": [key.public_bytes(*form).decode() for key in self.keys],
+                "lines": {incarnation.hex(): [[after, key.hex() if isinstance(key, bytes) else self.keys.index(key)]
+                                              for after, key in line] for incarnation, line in self.lines.items()}}
+
+    @classmethod
+    def load(cls, saved):
+        line = cls()
+        line.keys = [serialization.load_pem_public_key(pem.encode()) for pem in saved["keys"]]
+        for incarnation, entries in saved["lines"].items():
+            line.lines[bytes.fromhex(incarnation)] = [
+                (after, bytes.fromhex(key) if isinstance(key, str) else line.keys[key]) for after, key in entries]
+        return line
+
+    def _begin(self, sign1):
+        for key in self.keys:
+            if kid_of(key) == sign1.kid:
+                return key
+        if self.keys:
+            return self.keys[-1]  # under which it will not verify
+        fitting = [k for k in recover_keys(sign1.signature, sign1.signed) if kid_of(k) == sign1.kid]
+        if not fitting:
+            raise Refused("the first receipt's kid is not that of the key which signed it")
+        self.keys.append(fitting[0])
+        return fitting[0]
+
+    @staticmethod
+    def _by_digest(sign1, digest):
+        """The record came without its evidence; the receipt has the digest of the key that must sign next."""
+        for key in recover_keys(sign1.signature, sign1.signed):
+            if hashlib.sha256(cose_key_of(key)).digest() == digest:
+                return key
+        raise Refused("the receipt is not signed by the key that was announced")
+
+    def verify(self, sign1, claims, evidence):
+        """Raises Refused, or takes note of what the receipt says about keys."""
+        incarnation, sequence = claims[R_INCARNATION], claims[R_SEQUENCE]
+        line = self.lines.setdefault(incarnation, [])
+        if not line:
+            line.append((0, self._begin(sign1)))
+        at = max(i for i, (after, _) in enumerate(line) if i == 0 or after < sequence)
+        after, key = line[at]
+        if isinstance(key, bytes):
+            key = self._by_digest(sign1, key)
+            line[at] = (after, key)
+            self.keys.append(key)
+        sign1.verify(key)
+        if sign1.kid != kid_of(key):
+            raise Refused("the receipt's kid is not that of the key which signed it")
+        if claims[R_DEVICE] == "" and claims[R_FORMAT] == COSE_KEY_FORMAT and sequence not in [a for a, _ in line]:
+            if evidence is not None:
+                self.keys.append(read_cose_key(evidence))
+            line.append((sequence, self.keys[-1] if evidence is not None else claims[R_DIGEST]))
+            line.sort(key=lambda entry: entry[0])
