@@ -19,7 +19,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config libcoap3-dev libssl-dev libsystemd-dev
 TEST_PACKAGES = clang libclang-rt-14-dev libcmocka-dev libmbedtls-dev libcoap3-bin gnutls-bin openssl curl \
 	python3 python3-cbor2 python3-cryptography systemd systemd-sysv dbus iproute2 nftables procps util-linux \
 	faketime strace ca-certificates softhsm2 opensc libengine-pkcs11-openssl swtpm swtpm-tools tpm2-tools \
-	tpm2-openssl libwolfssl-dev
+	tpm2-openssl libwolfssl-dev age
 LINT_PACKAGES = git clang-format clang-tidy cppcheck
 COVERAGE_PACKAGES = gcovr
 
