@@ -16,6 +16,10 @@ struct command {
 static const struct command commands[] = {
         { { "status", NULL }, command_status, "", "how the gateway is, and until when the uplink may stay away" },
         { { "doctor", NULL }, command_doctor, "", "what deserves attention, and what to do about it" },
+        { { "keys", NULL },
+          command_keys,
+          "[--devices [PROFILE]]",
+          "every key: state, age, what is due of it when, under which rule" },
         { { "device", "list" }, command_device_list, "[--state S] [--profile P] [--tier T]", "the registry" },
         { { "device", "show" }, command_device_show, "ID", "one device with its credentials (never their secrets)" },
         { { "device", "import" },

@@ -52,6 +52,10 @@ int method_relay_now(struct method_call *call);
 int method_make_recovery_key(struct method_call *call);
 int method_now(struct method_call *call);
 
+int method_list_keys(struct method_call *call);
+int method_count_device_keys(struct method_call *call);
+int method_list_device_keys(struct method_call *call);
+
 int method_ca_init(struct method_call *call);
 int method_ca_csr(struct method_call *call);
 int method_ca_import(struct method_call *call);
