@@ -223,14 +223,17 @@ int handle_core_links(struct turn *turn, const struct request *request, struct r
 }
 
 int handle_time(struct turn *turn, const struct request *request, struct reply *reply, struct problem *problem) {
+        uint32_t called = schedule_called(&request->from->device);
+
         if (request->accept != FORMAT_NONE && request->accept != FORMAT_CBOR)
                 return problem_set(problem, CODE_NOT_ACCEPTABLE, EPROTONOSUPPORT, "not acceptable",
                                    "the time comes as application/cbor (60)");
-        cbor_put_map(&reply->payload, 2);
+        cbor_put_map(&reply->payload, 2 + schedule_called_members(called));
         cbor_put_uint(&reply->payload, 1);
         cbor_put_int(&reply->payload, turn->now.wall);
         cbor_put_uint(&reply->payload, 2);
         cbor_put_uint(&reply->payload, (uint64_t)turn->now.quality);
+        schedule_called_put(called, &reply->payload);
         reply->code = CODE_CONTENT;
         reply->content_format = FORMAT_CBOR;
         reply->max_age_sec = 0;

@@ -135,3 +135,9 @@ struct outlook {
         uint32_t due;
 };
 int schedule_outlook(struct turn *turn, const struct device *device, struct outlook *ret);
+/* What the device was called for and has not done yet (DUE_ bits), for answers other than that of /me: a device that
+ * sees any should read /me. 0: nothing. */
+uint32_t schedule_called(const struct device *device);
+/* One more member for such an answer, where there is something: the map has schedule_called_members() more. */
+size_t schedule_called_members(uint32_t called);
+void schedule_called_put(uint32_t called, struct buffer *to);

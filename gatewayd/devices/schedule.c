@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gatewayd/cbor.h"
 #include "gatewayd/devices/lifecycle.h"
 #include "gatewayd/devices/orders.h"
 #include "gatewayd/devices/steps.h"
@@ -358,6 +359,30 @@ int schedule_outlook(struct turn *turn, const struct device *device, struct outl
         if (owes)
                 ret->due |= DUE_ANCHORS;
         return 0;
+}
+
+/* ---- what other answers tell ---- */
+
+/* As in /me, so that a device needs to know one key alone. */
+#define CALLED_KEY 6
+
+uint32_t schedule_called(const struct device *device) {
+        uint32_t called = device->due & DUE_PUBLIC;
+
+        if (device->standing == STANDING_QUARANTINED || device->standing == STANDING_NEEDS_VISIT)
+                called &= ~(uint32_t)DUE_ROTATE; /* /cred is closed to it */
+        return called;
+}
+
+size_t schedule_called_members(uint32_t called) {
+        return called != 0;
+}
+
+void schedule_called_put(uint32_t called, struct buffer *to) {
+        if (called == 0)
+                return;
+        cbor_put_uint(to, CALLED_KEY);
+        cbor_put_uint(to, called);
 }
 
 /* ---- the tick ---- */

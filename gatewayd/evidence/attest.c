@@ -133,8 +133,10 @@ static int examine(struct turn *turn, struct submission *s, struct problem *prob
         return examine_other(turn, s, problem);
 }
 
-/* Everything that changes the store: from here on nothing is refused any more, except for want of room. */
-static int keep(struct turn *turn, struct submission *s, uint64_t *ret_sequence, struct problem *problem) {
+/* Everything that changes the store: from here on nothing is refused any more, except for want of room. What else the
+ * device was called for goes to `ret_called`. */
+static int keep(struct turn *turn, struct submission *s, uint64_t *ret_sequence, uint32_t *ret_called,
+                struct problem *problem) {
         const struct identity *from = s->request->from;
         struct device device = from->device;
         int r;
@@ -162,21 +164,23 @@ static int keep(struct turn *turn, struct submission *s, uint64_t *ret_sequence,
                 return r;
         device.evidence_last = turn->now;
         r = appraisal_apply(turn, &device, &s->appraisal);
+        *ret_called = schedule_called(&device);
         if (r >= 0 && s->appraisal.tier == TIER_AFFIRMING)
                 r = identity_attested(turn, from);
         return r;
 }
 
-static void put_answer(uint64_t sequence, enum tier tier, const char *reason, struct reply *reply) {
+static void put_answer(uint64_t sequence, enum tier tier, const char *reason, uint32_t called, struct reply *reply) {
         reply->code = CODE_CREATED;
         reply->content_format = FORMAT_CBOR;
-        cbor_put_map(&reply->payload, 3);
+        cbor_put_map(&reply->payload, 3 + schedule_called_members(called));
         cbor_put_int(&reply->payload, ANSWER_SEQUENCE);
         cbor_put_uint(&reply->payload, sequence);
         cbor_put_int(&reply->payload, ANSWER_TIER);
         cbor_put_int(&reply->payload, tier);
         cbor_put_int(&reply->payload, ANSWER_REASON);
         cbor_put_text(&reply->payload, bytes_of(reason));
+        schedule_called_put(called, &reply->payload);
 }
 
 /* The answer stands even where the profile's reference values have changed since. */
@@ -184,11 +188,13 @@ static void answer_again(const struct submission *s, struct reply *reply) {
         enum tier tier = (enum tier)s->challenge.tier;
 
         put_answer(s->challenge.sequence, tier,
-                   tier == s->appraisal.tier ? s->appraisal.reason : "as it was appraised when it came", reply);
+                   tier == s->appraisal.tier ? s->appraisal.reason : "as it was appraised when it came",
+                   schedule_called(&s->request->from->device), reply);
 }
 
 static int submit(struct turn *turn, struct submission *s, struct reply *reply, struct problem *problem) {
         uint64_t sequence = 0;
+        uint32_t called = 0;
         int r;
 
         r = examine(turn, s, problem);
@@ -197,10 +203,10 @@ static int submit(struct turn *turn, struct submission *s, struct reply *reply, 
                 return 0;
         }
         if (r >= 0)
-                r = keep(turn, s, &sequence, problem);
+                r = keep(turn, s, &sequence, &called, problem);
         if (r < 0)
                 return r;
-        put_answer(sequence, s->appraisal.tier, s->appraisal.reason, reply);
+        put_answer(sequence, s->appraisal.tier, s->appraisal.reason, called, reply);
         return 0;
 }
 

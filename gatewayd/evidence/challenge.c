@@ -7,6 +7,7 @@
 #include <openssl/rand.h>
 
 #include "gatewayd/cbor.h"
+#include "gatewayd/devices/devices.h"
 #include "gatewayd/evidence/evidence.h"
 
 /* More at once only help somebody who collects them. */
@@ -18,14 +19,15 @@ enum { ANSWER_LIVES = 1, ANSWER_FORMATS = 2, ANSWER_NONCE = 10 };
 /* What /rats/evidence appraises here, the preferred one first. */
 static const uint16_t formats[] = { FORMAT_EAT_CWT, FORMAT_PSA_2023, FORMAT_PSA_LEGACY, FORMAT_CWT, FORMAT_COSE_SIGN1 };
 
-static void put_answer(const struct challenge *challenge, struct buffer *to) {
-        cbor_put_map(to, 3);
+static void put_answer(const struct challenge *challenge, uint32_t called, struct buffer *to) {
+        cbor_put_map(to, 3 + schedule_called_members(called));
         cbor_put_int(to, ANSWER_LIVES);
         cbor_put_int(to, challenge->lives_sec);
         cbor_put_int(to, ANSWER_FORMATS);
         cbor_put_array(to, ELEMENTS(formats));
         for (size_t i = 0; i < ELEMENTS(formats); i++)
                 cbor_put_uint(to, formats[i]);
+        schedule_called_put(called, to);
         cbor_put_int(to, ANSWER_NONCE);
         cbor_put_bytes(to, BYTES(challenge->nonce, sizeof challenge->nonce));
 }
@@ -59,7 +61,8 @@ int handle_nonce(struct turn *turn, const struct request *request, struct reply 
                 return 0;
         }
         reply->content_format = FORMAT_CBOR;
-        put_answer(&challenge, &reply->payload);
+        /* That evidence is due need not be told: it is being made. */
+        put_answer(&challenge, schedule_called(&from->device) & ~(uint32_t)DUE_ATTEST, &reply->payload);
         return 0;
 }
 

@@ -175,6 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 break;
         case 5:
                 (void)device_parse_time(data, size, &a, &b);
+                (void)device_parse_due(data, size);
                 break;
         case 8:
                 check_certificates((struct device_bytes){ data, size });

@@ -292,6 +292,16 @@ static bool take_anchors(struct device *device, const struct device_reply *reply
         return true;
 }
 
+/* A device that sleeps most of the time learns from any answer that it is wanted: /me says the rest. */
+static void hear_due(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
+        if (task != TASK_TIME && task != TASK_NONCE && task != TASK_EVIDENCE)
+                return;
+        if (reply->content_format != DEVICE_FORMAT_CBOR || !uses_operational_key(device))
+                return;
+        if (device_parse_due(reply->body.data, reply->body.size) & ~device->me.due)
+                device->me_at = now;
+}
+
 static bool take_success(struct device *device, uint8_t task, const struct device_reply *reply, uint64_t now) {
         int64_t epoch_sec, quality;
 
@@ -371,6 +381,8 @@ static void take_result(struct device *device, enum device_coap_result result, u
                 } else if (!take_success(device, task, reply, now)) {
                         device_report(device, DEVICE_EVENT_UNUSABLE, reply);
                         device_postpone(device, task, NULL, now);
+                } else {
+                        hear_due(device, task, reply, now);
                 }
                 break;
         }

@@ -252,6 +252,23 @@ bool device_parse_time(const uint8_t *data, size_t size, int64_t *epoch_sec, int
         return true;
 }
 
+static bool due_member(struct device_cbor_reader *reader, int64_t key, void *into) {
+        int64_t number;
+
+        if (key != 6)
+                return device_cbor_skip(reader);
+        if (!device_cbor_read_integer(reader, &number) || number < 0 || number > UINT32_MAX)
+                return false;
+        *(uint32_t *)into = (uint32_t)number;
+        return true;
+}
+
+uint32_t device_parse_due(const uint8_t *data, size_t size) {
+        uint32_t due = 0;
+
+        return parse_map(data, size, due_member, &due) ? due : 0;
+}
+
 /* ---- evidence ---- */
 
 static const uint8_t es256[] = { 0xa1, 0x01, 0x26 }; /* {1: -7} */

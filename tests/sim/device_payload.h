@@ -73,6 +73,9 @@ bool device_parse_nonce(const uint8_t *data, size_t size, bool is_raw, struct de
 /* GET /time: seconds since 1970, quality 0 to 2. */
 bool device_parse_time(const uint8_t *data, size_t size, int64_t *epoch_sec, int64_t *quality);
 
+/* What any other answer that is a map tells: key 6, as in /me; 0: nothing, or no such answer. */
+uint32_t device_parse_due(const uint8_t *data, size_t size);
+
 /* An EAT (RFC 9711) as COSE_Sign1 (tag 18, ES256) whose kid is the device id. `buffer` is used for
  * the bytes to be signed as well. Returns the size, or 0: no room, or the signer failed. */
 size_t device_build_evidence(const struct device_claims *claims, const char *device_id,

@@ -376,6 +376,46 @@ static void a_rotation_that_stays_due_is_not_repeated_without_a_pause(void **sta
         world_expect(world, DEVICE_POST, "cred");
 }
 
+/* The next request is for the time; the answer says what is due. */
+static void tell_time(struct world *world, uint8_t due) {
+        struct device_message request = world_expect(world, DEVICE_GET, "time");
+        const uint8_t body[] = { 0xa3, 0x01, 0x1a, 0x6a, 0x00, 0x00, 0x00, 0x02, 0x02, 0x06, due };
+
+        world_answer(world, &request,
+                     WORLD_REPLY(.code = DEVICE_CODE(2, 5), .format = 60, .body = body, .size = sizeof body));
+}
+
+static void tell_me(struct world *world, unsigned due) {
+        struct device_message request = world_expect(world, DEVICE_GET, "me");
+
+        world_me(world, &request, due, 86400);
+}
+
+static void any_answer_that_tells_of_work_makes_a_device_ask_what(void **state) {
+        struct world *world = *state;
+
+        world->config.wants_time = true;
+        world_provision(world, "kid-1");
+        tell_time(world, DEVICE_DUE_ROTATE);
+        tell_me(world, DEVICE_DUE_ROTATE);
+        world_expect(world, DEVICE_POST, "cred");
+}
+
+/* Or a device that cannot do what it is asked would read /me after each answer. */
+static void what_me_has_told_already_is_no_news_in_another_answer(void **state) {
+        struct world *world = *state;
+
+        world->config.wants_time = true;
+        world_provision(world, "kid-1");
+        tell_time(world, DEVICE_DUE_ATTEST);
+        tell_me(world, DEVICE_DUE_ATTEST);
+        assert_true(world_is_silent(world));
+        world_wait(world, 86401000);
+        tell_me(world, DEVICE_DUE_ATTEST);
+        tell_time(world, DEVICE_DUE_ATTEST);
+        assert_true(world_is_silent(world));
+}
+
 /* ---- evidence ---- */
 
 static void give_nonce(struct world *world) {
@@ -540,6 +580,8 @@ int main(void) {
                 TEST(one_wrong_max_age_does_not_silence_it_for_years),
                 TEST(too_often_and_not_now_are_honoured),
                 TEST(a_rotation_that_stays_due_is_not_repeated_without_a_pause),
+                TEST(any_answer_that_tells_of_work_makes_a_device_ask_what),
+                TEST(what_me_has_told_already_is_no_news_in_another_answer),
                 TEST(evidence_is_asked_for_made_and_delivered),
                 TEST(evidence_whose_reply_was_lost_is_sent_again_unchanged),
                 TEST(an_expired_challenge_is_replaced_at_once_but_not_for_ever),

@@ -262,6 +262,33 @@ static void the_time_comes_with_its_quality(void **state) {
         buffer_free(&reply.payload);
 }
 
+/* What key 6 of the answer says; 0 where it is not there. */
+static uint32_t told(struct fixture *f, struct identity *from, uint8_t method, const char *path) {
+        struct reply reply = { 0 };
+        struct bytes member;
+        int64_t due = 0;
+
+        from->device = fixture_device(f, from->device.id);
+        assert_int_equal(fixture_request(f, from, method, path, FORMAT_NONE, BYTES(NULL, 0), &reply) >> 5, 2);
+        assert_int_equal(cbor_check(buffer_bytes(&reply.payload), NULL), 0);
+        member = cbor_view_member(buffer_bytes(&reply.payload), 6);
+        if (member.data)
+                assert_true(cbor_view_int(member, &due) && due != 0);
+        buffer_free(&reply.payload);
+        return (uint32_t)due;
+}
+
+static void other_answers_than_that_of_me_tell_what_the_device_was_called_for(void **state) {
+        struct fixture *f = *state;
+        struct identity from = provisioned(f);
+
+        assert_int_equal(told(f, &from, CODE_GET, "time") & DUE_ROTATE, 0);
+        fixture_pass_ticking(f, 40 * FIXTURE_DAY);
+        assert_true(fixture_device(f, from.device.id).due & DUE_ROTATE);
+        assert_true(told(f, &from, CODE_GET, "time") & DUE_ROTATE);
+        assert_int_equal(told(f, &from, CODE_POST, "rats/nonce"), DUE_ROTATE);
+}
+
 /* ---- problem replies ---- */
 
 static void a_problem_takes_the_place_of_all_that_was_answered(void **state) {
@@ -425,6 +452,7 @@ int main(void) {
                 ON_STORE(a_refused_request_takes_nothing_from_the_one_before_it_in_the_turn),
                 ON_STORE(a_request_inside_another_s_savepoint_is_an_internal_error_and_changes_nothing),
                 ON_STORE(the_time_comes_with_its_quality),
+                ON_STORE(other_answers_than_that_of_me_tell_what_the_device_was_called_for),
                 cmocka_unit_test(a_problem_takes_the_place_of_all_that_was_answered),
                 cmocka_unit_test(a_problem_says_when_to_try_again_and_without_a_code_is_internal),
                 cmocka_unit_test(without_a_filter_every_resource_is_listed),
