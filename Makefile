@@ -19,7 +19,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config libcoap3-dev libssl-dev libsystemd-dev
 TEST_PACKAGES = clang libclang-rt-14-dev libcmocka-dev libmbedtls-dev libcoap3-bin gnutls-bin openssl curl \
 	python3 python3-cbor2 python3-cryptography systemd systemd-sysv dbus iproute2 nftables procps util-linux \
 	faketime strace ca-certificates softhsm2 opensc libengine-pkcs11-openssl swtpm swtpm-tools tpm2-tools \
-	tpm2-openssl libwolfssl-dev age
+	tpm2-openssl libwolfssl-dev age fuse3 libfuse3-dev
 LINT_PACKAGES = git clang-format clang-tidy cppcheck
 COVERAGE_PACKAGES = gcovr
 
@@ -56,9 +56,10 @@ ARCHIVE := $(BUILD)/libgatewayd.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c)))
 MBEDTLS_SOURCES := $(wildcard tests/system/mbedtls_*.c)
+DISKFS_SOURCES := $(wildcard tests/system/diskfs*.c)
 CRASH_SOURCES := $(wildcard tests/system/crash_*.c) tests/unit/fleet_model.c
-SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES) $(CRASH_SOURCES),$(wildcard tests/system/*.c))) \
-	crash_harness
+SYSTEM_HELPERS := $(patsubst tests/system/%.c,%,$(filter-out $(MBEDTLS_SOURCES) $(CRASH_SOURCES) $(DISKFS_SOURCES),$(wildcard tests/system/*.c))) \
+	crash_harness diskfs
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 SIM_SOURCES := $(wildcard tests/sim/*.c)
@@ -109,6 +110,12 @@ $(BUILD)/system/crash_harness: $(CRASH_SOURCES:%.c=$(BUILD)/obj/%.o) $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(CRASH_SOURCES:%.c=$(BUILD)/obj/%.o) $(filter %/engine_io.o,$(OBJECTS)) $(ARCHIVE) $(LIBS) -o $@
+
+# A disk whose power a test can cut: nothing of gatewayd.
+$(BUILD)/system/diskfs: $(DISKFS_SOURCES:%.c=$(BUILD)/obj/%.o)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lfuse3 -lpthread -o $@
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SUPPORT) $(ARCHIVE)
 	@mkdir -p $(@D)

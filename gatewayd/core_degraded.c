@@ -88,17 +88,11 @@ void core_session_unwritten(struct core *core, struct session *session) {
         session->attempt = 0;
 }
 
-/* South has no message for a second look: where the handshake decided something, another one must. */
 static void look_again(void *userdata, struct session *session) {
         struct core *core = userdata;
-        session_handle handle = session->handle;
 
-        if (session->attempt != core->attempt)
-                return;
-        core_session_unwritten(core, session);
-        session = session_find(core->sessions, handle);
-        if (session && session->is_unwritten)
-                core_evict(core, session);
+        if (session->attempt == core->attempt)
+                core_session_unwritten(core, session);
 }
 
 static void evict_unwritten(void *userdata, struct session *session) {

@@ -116,6 +116,7 @@ static int look_for_key(const struct place *place, const char *path, struct secr
 static int make_file(const char *path, struct secret *ret) {
         char folder[PATH_MAX], fresh[PATH_MAX];
         int fd, folder_fd, r = 0;
+        ssize_t size;
         char *slash;
 
         if (RAND_bytes(ret->data, SEALING_KEY_BYTES) != 1)
@@ -127,8 +128,11 @@ static int make_file(const char *path, struct secret *ret) {
         fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
-        if (write(fd, ret->data, ret->size) != (ssize_t)ret->size || fsync(fd) < 0)
-                r = -EIO;
+        size = write(fd, ret->data, ret->size);
+        if (size < 0 || fsync(fd) < 0)
+                r = -errno;
+        else if (size != (ssize_t)ret->size)
+                r = -ENOSPC; /* what a disk that is filling up does */
         close(fd);
         /* A key that another core made meanwhile must not be written over. Not every file system can promise. */
         if (r == 0 && renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RENAME_NOREPLACE) < 0 &&

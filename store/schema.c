@@ -318,13 +318,14 @@ static const char third[] =
         "INSERT INTO revoked_lately VALUES (new.id) ON CONFLICT DO NOTHING; "
         "END;";
 
-/* Certificates of devices that a gatewayd of version 1 revoked: reason 9, privilege withdrawn. */
+/* Certificates of devices that a gatewayd of version 1 revoked: reason 9, privilege withdrawn. Where there is none,
+ * nothing is written (DELETE without WHERE writes the page of an empty table): a start must do on a full disk. */
 static const char catch_up[] =
         "UPDATE certificate SET revoked = 9, (revoked_at_wall, revoked_at_powered, revoked_at_quality) = "
         "(SELECT clock_floor, clock_powered, 0 FROM meta WHERE id = 1) "
         "WHERE revoked = -1 AND device IN "
         "(SELECT l.device FROM revoked_lately l CROSS JOIN device d ON d.id = l.device WHERE d.standing = 4);"
-        "DELETE FROM revoked_lately";
+        "DELETE FROM revoked_lately WHERE device IS NOT NULL";
 /* clang-format on */
 
 const struct migration schema_migrations[STORE_SCHEMA_VERSION] = {

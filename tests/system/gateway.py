@@ -44,9 +44,19 @@ def free_port():
         return s.getsockname()[1]
 
 
+def is_running(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 class Gateway:
-    def __init__(self, profiles=PROFILES, top="", north='verifier = "none";', testclock=False, port=None):
+    def __init__(self, profiles=PROFILES, top="", north='verifier = "none";', testclock=False, port=None,
+                 store=None):
         self.folder = tempfile.mkdtemp(prefix="gatewayd-test-")
+        self.store = store or self.folder  # the folder that the store lies in
         self.port = port or free_port()
         self.program = os.path.join(BUILD, "testclock" if testclock else "", "gatewayd")
         self.gatewayctl = os.path.join(BUILD, "gatewayctl")
@@ -73,7 +83,7 @@ control = "%s";
 %s
 north = { %s };
 profiles = ( %s );
-""" % (self.port, self.folder, self.control, top, north, profiles))
+""" % (self.port, self.store, self.control, top, north, profiles))
 
     # ---- the daemon ----
     def start(self, wait=True):
@@ -118,6 +128,18 @@ profiles = ( %s );
                 self.stop()
         finally:
             self.close()
+
+    def kill(self):
+        """As a power cut ends it: the supervisor and all roles, without a word."""
+        pids = [pid for pid in (self.role_pid(role) for role in ("core", "south", "north")) if pid]
+        for pid in [self.process.pid] + pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it followed the one before
+        self.process.wait()
+        self.process = None
+        wait_for(lambda: not any(is_running(pid) for pid in pids), "the end of all roles")
 
     def output(self):
         with self.changed:
