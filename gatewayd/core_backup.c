@@ -313,6 +313,7 @@ int core_backup_kept(struct core *core, unix_sec made, struct problem *problem) 
         r = store_meta_set_backed_up(core->store, &last->made);
         if (r < 0)
                 return r;
+        core->backup.is_told = false;
         return turn_event(&core->turn, EVENT_BACKUP_MADE, NULL, NULL, "to %s, %llu bytes", last->recipient,
                           (unsigned long long)last->bytes);
 }
