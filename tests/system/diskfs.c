@@ -8,13 +8,14 @@
  *   diskfs MOUNTPOINT [FOLDER]   FOLDER: files to begin with, durable
  *
  * Commands come on standard input, a line each, and are answered by a line that begins with "ok" or "error":
- *   cut SEED FOLDER     the power goes: what the disk may hold is written into FOLDER, everything after fails
+ *   cut SEED FOLDER [N] the power goes, at the Nth moment from now: what the disk may hold is written into FOLDER,
+ *                       everything after fails
  *   delay MS            each sync takes that long at least
  *   error write|sync ERRNO [COUNT]   they fail so often (0: for good); a sync that fails has lost what it was for
  *   full [BYTES]        no more than that fits in (without: than is there now); 0: as much as comes
  *   readonly on|off     after all has been written
  *   lie on|off          syncs succeed and do nothing
- *   status              counts: syncs, syncs under way, writes, bytes
+ *   status              counts: syncs, syncs under way, writes, bytes, whether the power has gone
  * The end of standard input unmounts it. */
 
 #define FUSE_USE_VERSION 35
@@ -46,10 +47,17 @@ static int take_fault(struct fault *fault) {
         return fault->error;
 }
 
+static void moment(void) {
+        if (!disk_operation())
+                fputs("diskfs: what the cut left could not be written\n", stderr);
+}
+
 /* Whether a file may become so long. */
 static int may_change(const struct file *file, size_t size) {
         size_t grows = file && size > file->now.size ? size - file->now.size : 0;
 
+        if (!file || !file->is_scratch)
+                moment();
         if (disk.is_cut)
                 return -EIO;
         if (disk.is_readonly && !(file && file->is_scratch && grows == 0))
@@ -202,6 +210,7 @@ static int sync_some(struct file *file) {
         size_t count = file ? file->pending_count : 0;
         int r;
 
+        moment();
         disk.syncing++;
         if (disk.delay_ms > 0) {
                 const struct timespec wait = { disk.delay_ms / 1000, (long)(disk.delay_ms % 1000) * 1000000 };
@@ -222,7 +231,8 @@ static int sync_some(struct file *file) {
                 file_settle(file, count < file->pending_count ? count : file->pending_count, true);
         else
                 names_sync();
-        return 0;
+        moment(); /* what it has made durable is there; whoever asked for it never hears so */
+        return disk.is_cut ? -EIO : 0;
 }
 
 static int on_fsync(const char *path, int is_data, struct fuse_file_info *info) {
@@ -360,8 +370,9 @@ static void *command_loop(void *unused) {
                 line[strcspn(line, "\n")] = 0;
                 LOCKED({
                         is_good = command_obey(line);
-                        printf("%s %llu %llu %llu %zu\n", is_good ? "ok" : "error", (unsigned long long)disk.syncs,
-                               (unsigned long long)disk.syncing, (unsigned long long)disk.writes, bytes_used());
+                        printf("%s %llu %llu %llu %zu %d\n", is_good ? "ok" : "error", (unsigned long long)disk.syncs,
+                               (unsigned long long)disk.syncing, (unsigned long long)disk.writes, bytes_used(),
+                               disk.is_cut);
                 });
                 fflush(stdout);
         }

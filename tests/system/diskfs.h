@@ -53,6 +53,8 @@ struct disk {
         unsigned delay_ms;
         size_t most_bytes; /* 0: no end */
         bool is_readonly, is_lying, is_cut;
+        uint64_t until_cut; /* how many changes and syncs; 0: no cut is coming */
+        char cut_folder[3000];
         uint64_t syncs, syncing, writes;
         uint64_t seed;
 };
@@ -80,8 +82,9 @@ void names_sync(void);
 size_t bytes_used(void);
 /* Begins with the files of a folder, durable. 0 or a negative errno. */
 int disk_load(const char *folder);
-/* The power goes: writes into `folder` what the disk may hold. */
-bool disk_cut(const char *folder);
+/* A moment at which the power may go: before and after each change and each sync. When it does, what the disk may
+ * hold is written into disk.cut_folder. false: that could not be written. */
+bool disk_operation(void);
 
 /* diskfs_commands.c: one line. Whether it was understood and done. */
 bool command_obey(char *line);

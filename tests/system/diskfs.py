@@ -25,7 +25,7 @@ class Disk:
             raise AssertionError("diskfs does not mount: %r" % line)
 
     def tell(self, *words):
-        """A command; returns the counts (syncs, syncs under way, writes, bytes)."""
+        """A command; returns the counts (syncs, syncs under way, writes, bytes, whether the power has gone)."""
         self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().split()
@@ -33,8 +33,11 @@ class Disk:
             raise AssertionError("diskfs %s: %s" % (words, answer))
         return [int(n) for n in answer[1:]]
 
-    def cut(self, seed, folder):
-        self.tell("cut", seed, folder)
+    def cut(self, seed, folder, after=0):
+        self.tell("cut", seed, folder, after)
+
+    def is_cut(self):
+        return self.tell("status")[4] == 1
 
     def full(self, size=None):
         self.tell("full", *([] if size is None else [size]))

@@ -36,16 +36,18 @@ static bool set_readonly(const char *word) {
 
 bool command_obey(char *line) {
         char *words = strchr(line, ' ');
-        unsigned long long number = 0;
-        char folder[3000] = "";
+        unsigned long long number = 0, after = 0;
 
         if (words)
                 *words++ = 0;
         else
                 words = line + strlen(line);
-        if (strcmp(line, "cut") == 0 && sscanf(words, "%llu %2999s", &number, folder) == 2) {
+        if (strcmp(line, "cut") == 0) {
+                if (sscanf(words, "%llu %2999s %llu", &number, disk.cut_folder, &after) < 2)
+                        return false;
                 disk.seed = number;
-                return disk_cut(folder);
+                disk.until_cut = after + 1;
+                return after > 0 || disk_operation();
         }
         if (strcmp(line, "delay") == 0)
                 return sscanf(words, "%u", &disk.delay_ms) == 1;

@@ -217,7 +217,7 @@ static bool write_file(const char *folder, const char *name, const struct conten
         return close(fd) == 0 && is_good;
 }
 
-bool disk_cut(const char *folder) {
+static bool cut(const char *folder) {
         static const uint32_t chances[] = { 0, 1, 4, 7, 8 };
         uint32_t odds = chances[random_below(5)];
         size_t changes = random_below((uint32_t)disk.after_count + 1);
@@ -235,6 +235,12 @@ bool disk_cut(const char *folder) {
                 free(content.data);
         }
         return is_good;
+}
+
+bool disk_operation(void) {
+        if (disk.is_cut || disk.until_cut == 0 || --disk.until_cut > 0)
+                return true;
+        return cut(disk.cut_folder);
 }
 
 /* ---- the beginning ---- */
