@@ -73,6 +73,16 @@ static int find_path(const struct place *place, const char *store_path, char pat
         return 0;
 }
 
+int sealing_key_path(const char *store_path, char to[PATH_MAX]) {
+        struct problem ignored = { 0 };
+
+        return find_path(&sealing_place, store_path, to, &ignored);
+}
+
+int sealing_key_read(struct bytes text, struct secret *ret, const char *where, struct problem *problem) {
+        return take_key(text, ret, sealing_place.title, where, problem);
+}
+
 /* -ENOENT when it is not there. */
 static int look_for_file(const struct place *place, const char *path, struct secret *ret, struct problem *problem) {
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r;

@@ -3,6 +3,8 @@
 
 /* Where the key-encryption key of the store comes from, and the recovery key for the day it is lost. */
 
+#include <limits.h>
+
 #include "gatewayd/problem.h"
 #include "gatewayd/secret.h"
 
@@ -18,6 +20,10 @@
  * readable by others), -ENOKEY (there is a store and its key is gone), or another errno. */
 int sealing_key_load(const char *store_path, bool may_replace, struct secret *ret, bool *ret_is_file,
                      struct problem *problem);
+/* Where that file is; -ENAMETOOLONG. */
+int sealing_key_path(const char *store_path, char to[PATH_MAX]);
+/* A sealing key in either shape; `where` it was found, for the problem. -EINVAL. */
+int sealing_key_read(struct bytes text, struct secret *ret, const char *where, struct problem *problem);
 /* Takes away the file that was made for a store which then did not open: it has sealed nothing. */
 void sealing_key_discard(const char *store_path);
 

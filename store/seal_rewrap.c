@@ -228,6 +228,23 @@ int store_rewrap_is_open(struct store *store) {
         return get_next_public(store, public_key);
 }
 
+int store_rewrap_knows(struct store *store, struct bytes key_encryption_key) {
+        uint8_t public_key[RECOVERY_KEY_BYTES], private_key[KEY_BYTES];
+        int r;
+
+        if (key_encryption_key.size != KEY_BYTES)
+                return -EINVAL;
+        if (CRYPTO_memcmp(key_encryption_key.data, store->seal.keys->wrapping.now, KEY_BYTES) == 0)
+                return SEALING_KEY_IN_FORCE;
+        r = get_next_public(store, public_key);
+        if (r <= 0)
+                return r < 0 ? r : SEALING_KEY_UNKNOWN;
+        if (!is_public_key_of(key_encryption_key.data, BYTES(public_key, sizeof public_key), private_key))
+                return SEALING_KEY_UNKNOWN;
+        OPENSSL_cleanse(private_key, sizeof private_key);
+        return SEALING_KEY_PREPARED;
+}
+
 int store_rewrap_finish(struct store *store) {
         uint8_t next[KEY_BYTES];
         int r = store_rewrap_is_open(store);

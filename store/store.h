@@ -88,6 +88,9 @@ int store_rewrap(struct store *store, struct bytes new_key_encryption_key);
 int store_rewrap_prepare(struct store *store, struct bytes new_key_encryption_key);
 int store_rewrap_finish(struct store *store);
 int store_rewrap_cancel(struct store *store);
+/* What a key is to the store: the one in force, the one prepared, or neither. -EINVAL: no key by its size. */
+enum sealing_key_state { SEALING_KEY_UNKNOWN, SEALING_KEY_IN_FORCE, SEALING_KEY_PREPARED };
+int store_rewrap_knows(struct store *store, struct bytes key_encryption_key);
 /* 1: prepared and not finished; 0. */
 int store_rewrap_is_open(struct store *store);
 /* Makes a new data key for what is sealed from now on; store_reseal_some() moves up to `limit` old

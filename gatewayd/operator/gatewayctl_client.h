@@ -67,6 +67,7 @@ int command_rotate(struct client *client, int count, char **arguments);
 int command_audit(struct client *client, int count, char **arguments);
 int command_relay_now(struct client *client, int count, char **arguments);
 int command_keys(struct client *client, int count, char **arguments);
+int command_sealing_rotate(struct client *client, int count, char **arguments);
 int command_sealing_recovery(struct client *client, int count, char **arguments);
 int command_ca_init(struct client *client, int count, char **arguments);
 int command_ca_csr(struct client *client, int count, char **arguments);

@@ -51,6 +51,9 @@ int method_verify_audit(struct method_call *call);
 int method_relay_now(struct method_call *call);
 int method_make_recovery_key(struct method_call *call);
 int method_now(struct method_call *call);
+int method_sealing_place(struct method_call *call);
+int method_prepare_sealing_key(struct method_call *call);
+int method_finish_sealing_key(struct method_call *call);
 
 int method_list_keys(struct method_call *call);
 int method_count_device_keys(struct method_call *call);

@@ -177,6 +177,7 @@ static const char *next_step(const struct device *device, const struct credentia
         case KEY_ACTIVE:
                 break;
         case KEY_DEACTIVATED:
+                return credential_is_bootstrap(credential->kind) ? "kept for a reset window" : "destroyed";
         case KEY_COMPROMISED:
         case KEY_DESTROYED:
                 return "destroyed";

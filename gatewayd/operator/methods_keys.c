@@ -91,7 +91,7 @@ static int put_data(struct answer *answer, struct turn *turn) {
         return 0;
 }
 
-static int put_sealing(struct answer *answer, struct turn *turn) {
+static int put_sealing(struct answer *answer, struct turn *turn, bool is_file) {
         int is_open = store_rewrap_is_open(turn->store);
         struct own_key key;
         int r = own_key_get(turn->store, OWN_KEY_SEALING, &key);
@@ -99,7 +99,9 @@ static int put_sealing(struct answer *answer, struct turn *turn) {
         if (r < 0 || is_open < 0)
                 return r < 0 ? r : is_open;
         put_row(answer, turn, &key, is_open ? "successor prepared" : "active",
-                is_open ? "gatewayctl sealing rotate again: it was cut off" : "gatewayctl sealing rotate");
+                !is_open  ? "gatewayctl sealing rotate"
+                : is_file ? "gatewayctl sealing rotate again: it was cut off"
+                          : "systemctl restart gatewayd puts it into force");
         return 0;
 }
 
@@ -241,7 +243,7 @@ int method_list_keys(struct method_call *call) {
         if (r >= 0)
                 r = put_data(answer, turn);
         if (r >= 0)
-                r = put_sealing(answer, turn);
+                r = put_sealing(answer, turn, status.is_sealing_key_file);
         if (r >= 0)
                 r = put_recovery(answer, turn);
         if (r >= 0)
