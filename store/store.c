@@ -24,7 +24,8 @@ static int wal_errno(sqlite3 *db) {
         int error = 0;
 
         if (!db || sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) != SQLITE_OK || !wal ||
-            !wal->pMethods || wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error) != SQLITE_OK)
+            !wal->pMethods || !wal->pMethods->xFileControl /* a journal in memory has none */ ||
+            wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error) != SQLITE_OK)
                 return 0;
         return error;
 }
