@@ -15,6 +15,7 @@
 
 #include "gatewayd/backup/place.h"
 #include "gatewayd/devices/devices.h"
+#include "gatewayd/devices/orders.h"
 #include "gatewayd/keys/authority.h"
 #include "gatewayd/keys/key_uri.h"
 #include "gatewayd/keys/own_keys.h"
@@ -482,6 +483,9 @@ static int set_up(struct core *core) {
                 r = sd_event_source_set_priority(core->barrier, -5); /* answers before new questions */
         if (r >= 0)
                 r = core_tick_start(core);
+        /* The core that took an order may have died before it had looked at every device. */
+        if (r >= 0 && orders_standing(&core->turn) > 0)
+                core_tick_all(core);
         return r < 0 ? EXIT_FAILURE : 0;
 }
 

@@ -151,6 +151,16 @@ int orders_resume(struct turn *turn, const char *profile, struct problem *proble
         return r < 0 ? r : 1;
 }
 
+static int find_any(void *userdata, const struct rotation_order *order) {
+        (void)userdata;
+        (void)order;
+        return 1;
+}
+
+int orders_standing(struct turn *turn) {
+        return order_each(turn->store, find_any, NULL);
+}
+
 /* ---- the tick ---- */
 
 struct over {

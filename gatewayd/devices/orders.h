@@ -19,5 +19,7 @@ int orders_rotate(struct turn *turn, const char *profile, int64_t within_sec, st
 int orders_pause(struct turn *turn, const char *profile, int64_t pause_sec, struct problem *problem);
 /* 1; 0: nothing was paused. */
 int orders_resume(struct turn *turn, const char *profile, struct problem *problem);
+/* Whether anything is ordered: 1 or 0. A core that died may not have looked at all devices since. */
+int orders_standing(struct turn *turn);
 /* Ends pauses whose time is over; each tick. */
 int orders_tick(struct turn *turn);

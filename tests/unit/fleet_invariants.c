@@ -129,15 +129,22 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
 
 /* ---- one device ---- */
 
+/* How long after its time a device may go uncalled: to the next window, where there are any. */
+static int64_t call_slack(const struct profile *profile) {
+        return profile->maintenance ? SLACK_SEC + 2 * FIXTURE_DAY : SLACK_SEC;
+}
+
 static void check_newest(struct world *w, struct world_device *d, const struct device *row,
                          const struct credential *tip) {
         const struct profile *profile = &w->f->profiles[d->profile];
         int64_t powered = moment_powered_age(&w->f->turn.now, &tip->issued);
         bool is_overdue = row->standing == STANDING_RESTRICTED || row->standing == STANDING_QUARANTINED;
+        bool is_paused = w->f->turn.now.powered_sec < w->paused_until + call_slack(profile);
 
-        if (powered > profile->rotate_every_sec + SLACK_SEC && !(row->due & DUE_ROTATE))
+        if (powered > profile->rotate_every_sec + call_slack(profile) && !is_paused && !(row->due & DUE_ROTATE))
                 world_fail(w, row->id, "rotation is due and was never announced");
-        if (powered > profile->max_age_sec + SLACK_SEC && profile->on_overdue != OVERDUE_KEEP && !is_overdue)
+        if (powered > profile->max_age_sec + SLACK_SEC && profile->on_overdue != OVERDUE_KEEP && !is_overdue &&
+            !is_paused)
                 world_fail(w, row->id, "key %s is used past max_age", tip->identity);
         /* No jump of the calendar restricts anybody while it is held. */
         if (row->standing == STANDING_RESTRICTED && !d->was_restricted && !w->f->turn.now.wall_trusted &&

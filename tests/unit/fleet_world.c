@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/cbor.h"
+#include "gatewayd/devices/orders.h"
 #include "gatewayd/evidence/evidence.h"
 #include "gatewayd/keys/authority.h"
 
@@ -101,6 +102,7 @@ static void start_core(struct world *w) {
         w->clock = meta.clock;
         read_clocks(w);
         start_issuer(w);
+        w->is_rescheduling = orders_standing(&w->f->turn) > 0; /* as core does */
 }
 
 static void crash(struct world *w) {
@@ -166,7 +168,7 @@ static void reschedule(struct world *w) {
         for (size_t i = 0; i < w->device_count; i++) {
                 struct device row = fixture_device(w->f, w->devices[i].model.id);
 
-                if (world_is_certified(&w->devices[i]) && schedule_device(&w->f->turn, &row) < 0)
+                if (schedule_device(&w->f->turn, &row) < 0)
                         world_fail(w, row.id, "cannot be scheduled");
                 if (i % TICK_LIMIT == TICK_LIMIT - 1 && settle(w) == LOST)
                         return; /* begins anew */
@@ -192,6 +194,9 @@ static void tick(struct world *w) {
         if (!is_on(w))
                 return;
         read_clocks(w);
+        world_operate(w);
+        (void)settle(w);
+        reschedule(w);
         w->f->turn.actor = "schedule";
         if (w->ticks++ % 4 == 0) /* a look at the CA costs more than one at a device, and nothing of it hurries */
                 tick_authority(w);
@@ -652,6 +657,7 @@ struct world *world_new(uint64_t seed, size_t devices, const char *path) {
         start_issuer(w);
         if (authority_init(&w->f->turn, NULL, &w->f->problem) < 0)
                 world_fail(w, NULL, "no CA: %s", w->f->problem.detail);
+        world_hire(w);
         populate(w);
         return w;
 }
@@ -661,6 +667,7 @@ void world_free(struct world *w) {
         for (size_t i = 0; i < w->device_count; i++)
                 buffer_free(&w->devices[i].idevid);
         fixture_free(w->f);
+        world_dismiss(w);
         free(w->path);
         free(w->devices);
         free(w);

@@ -47,6 +47,9 @@ struct world {
         uint64_t wakes, handshakes, conflicts, refused_thieves;
         uint64_t expired_renewals; /* certificates that had run out and led to the next one */
         bool is_rescheduling;      /* the CA's generations changed: every device is to be looked at */
+        struct calendar *window, *weekly;
+        int64_t paused_until; /* no pause lasts longer, in powered-on time */
+        unsigned orders;
         int64_t trimmed;           /* when rows of certificates that ran out long ago were last removed */
 };
 
@@ -64,6 +67,11 @@ void world_settle(struct world *world);
 
 /* Says which seed, when and which device, then fails the test. */
 _Noreturn void world_fail(const struct world *world, const char *device, const char *format, ...) _printf_(3, 4);
+
+/* fleet_operator.c: calendars for some profiles; orders, now and then. */
+void world_hire(struct world *world);
+void world_dismiss(struct world *world);
+void world_operate(struct world *world);
 
 /* fleet_invariants.c */
 /* The device's keys have just been changed by the gateway, or may have: counts the steps that the rows show

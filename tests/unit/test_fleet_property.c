@@ -2,7 +2,8 @@
 
 /* A fleet over simulated years, half of it with PSKs and half with certificates of a CA that rolls over, under
  * everything that goes wrong in the field: lost packets at every step, rebooting devices, a gateway that crashes on
- * either side of every commit, loses its power for days and its calendar for years, and an uplink that never comes.
+ * either side of every commit, loses its power for days and its calendar for years, and an uplink that never comes;
+ * with operators who rotate, pause and resume, and profiles with calendars and windows.
  * No device is ever locked out, no key lives past its policy, each step is in the audit table, no thief keeps a key,
  * nothing of a revoked device gets in.
  *
@@ -36,11 +37,11 @@ static void live(uint64_t seed, size_t devices, uint64_t years, const char *path
         }
         print_message("seed %llu: %zu devices, %llu years, %llu times awake, %llu handshakes, %llu keys granted, "
                       "%llu proven, %llu fallbacks, %llu conflicts, %u crashes, %u boots, %u jumps, %llu knocks of "
-                      "thieves refused, %llu renewals with expired certificates, CA generation %lld\n",
+                      "thieves refused, %llu renewals with expired certificates, %u orders, CA generation %lld\n",
                       (unsigned long long)seed, devices, (unsigned long long)years, (unsigned long long)w->wakes,
                       (unsigned long long)w->handshakes, (unsigned long long)grants, (unsigned long long)proofs,
                       (unsigned long long)fallbacks, (unsigned long long)w->conflicts, w->crashes, w->boots, w->jumps,
-                      (unsigned long long)w->refused_thieves, (unsigned long long)w->expired_renewals,
+                      (unsigned long long)w->refused_thieves, (unsigned long long)w->expired_renewals, w->orders,
                       (long long)authority_newest(&w->f->turn));
         /* Each of them rotates every 30 days at the latest: fewer would mean that nothing was tested. */
         assert_true(proofs >= devices * years * 9);

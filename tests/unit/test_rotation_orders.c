@@ -121,6 +121,19 @@ static void a_paused_profile_is_neither_called_nor_restricted_until_the_pause_is
         assert_true(fixture_device(f, "sensor-1").due & DUE_ROTATE);
 }
 
+/* It looks at all devices when it starts: the one before may have died in the middle of that. */
+static void a_core_that_starts_sees_whether_anything_is_ordered(void **state) {
+        struct fixture *f = *state;
+
+        assert_int_equal(orders_standing(&f->turn), 0);
+        assert_int_equal(orders_pause(&f->turn, "plain", 60, &f->problem), 1);
+        assert_int_equal(orders_standing(&f->turn), 1);
+        assert_int_equal(orders_resume(&f->turn, "plain", &f->problem), 1);
+        assert_int_equal(orders_standing(&f->turn), 0);
+        assert_int_equal(orders_rotate(&f->turn, "", 0, &f->problem), 1);
+        assert_int_equal(orders_standing(&f->turn), 1);
+}
+
 static void a_pause_can_be_ended_sooner(void **state) {
         struct fixture *f = *state;
         char kid[ID_SIZE];
@@ -235,6 +248,7 @@ int main(void) {
                 TEST(an_order_for_all_is_spread_over_its_span),
                 TEST(a_key_issued_after_the_order_is_left_alone),
                 TEST(a_paused_profile_is_neither_called_nor_restricted_until_the_pause_is_over),
+                TEST(a_core_that_starts_sees_whether_anything_is_ordered),
                 TEST(a_pause_can_be_ended_sooner),
                 TEST(a_device_that_asks_by_itself_gets_its_key_during_a_pause),
                 TEST(a_fleet_that_is_overdue_is_called_at_the_pace_oldest_first),
