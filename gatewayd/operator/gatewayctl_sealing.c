@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
+#include "gatewayd/crash_point.h"
 #include "gatewayd/operator/gatewayctl_client.h"
 #include "gatewayd/sealing.h"
 
@@ -109,6 +110,7 @@ static int finish(struct client *client, const struct sealing_place *place, cons
         if (send_key(client, "FinishSealingKey", key, false, false, &answer) < 0)
                 return EXIT_FAILED;
         value_free(&answer);
+        crash_point("sealing key: not told");
         return say(client, true, true,
                    is_new ? "the store has a new sealing key; the one before opens nothing any more"
                           : "the change that was cut off is finished: the one before opens nothing any more");
@@ -172,8 +174,10 @@ static int rotate(struct client *client, const struct sealing_place *place, cons
         }
         if (sealing_place_write_new(place, &next) < 0)
                 return EXIT_FAILED;
+        crash_point("sealing key: not prepared");
         if (ask_store(client, &next, false) != PREPARED || sealing_place_put_new(place) < 0)
                 return EXIT_FAILED;
+        crash_point("sealing key: not finished");
         return finish(client, place, &next, true);
 }
 

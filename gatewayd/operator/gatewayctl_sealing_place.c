@@ -14,6 +14,7 @@
 
 #include <openssl/crypto.h>
 
+#include "gatewayd/crash_point.h"
 #include "gatewayd/operator/gatewayctl_client.h"
 #include "gatewayd/sealing.h"
 
@@ -181,13 +182,16 @@ static int write_file(const struct sealing_place *place, const char *path, struc
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return failed(path, errno);
+        crash_point("sealing key: an empty file");
         if (fchown(fd, before.st_uid, before.st_gid) < 0 || fchmod(fd, before.st_mode & 0600) < 0)
                 r = -errno;
         if (r == 0)
                 r = write_all(fd, content);
+        crash_point("sealing key: not synced");
         if (r == 0 && fsync(fd) < 0)
                 r = -errno;
         close(fd);
+        crash_point("sealing key: its folder not synced");
         if (r == 0)
                 return sync_folder(path);
         (void)unlink(path);
@@ -213,7 +217,11 @@ int sealing_place_put_new(const struct sealing_place *place) {
 
         if (r < 0)
                 return r;
-        return rename(path, place->path) < 0 ? failed(path, errno) : sync_folder(place->path);
+        crash_point("sealing key: not in its place");
+        if (rename(path, place->path) < 0)
+                return failed(path, errno);
+        crash_point("sealing key: its place not synced");
+        return sync_folder(place->path);
 }
 
 void sealing_place_drop_new(const struct sealing_place *place) {
