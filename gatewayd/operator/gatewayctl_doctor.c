@@ -118,6 +118,19 @@ static void look_at_ca(const struct value *status, struct findings *findings) {
                      "a CRL does not name what was revoked since");
 }
 
+static void look_at_backup(const struct value *status, struct findings *findings) {
+        const struct value *backup = value_member(status, "backup");
+        uint64_t missing = value_number(backup, "missing");
+
+        if (value_bool(backup, "is_old"))
+                find(findings, WARNING, "gatewayctl backup FILE, to a medium that is kept elsewhere",
+                     "were the gateway lost, devices that have rotated since its last backup could need a visit: %.110s",
+                     value_text(backup, "text"));
+        if (missing > 0)
+                find(findings, NOTICE, "gatewayctl missing says what brings each back",
+                     "%" PRIu64 " devices have not come since the store was restored", missing);
+}
+
 /* ---- the devices ---- */
 
 struct symptom {
@@ -261,6 +274,7 @@ void doctor_examine(const struct value *status, const struct value *devices, str
         look_at_gateway(status, ret);
         look_at_uplink(status, ret);
         look_at_ca(status, ret);
+        look_at_backup(status, ret);
         look_at_devices(devices, ret);
 }
 

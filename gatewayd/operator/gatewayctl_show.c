@@ -444,6 +444,26 @@ static void put_store(const struct screen *screen, const struct value *store) {
         put_fact(screen, "store", is_degraded ? COLOUR_BAD : COLOUR_NONE, text);
 }
 
+static void put_backup(const struct screen *screen, const struct value *status) {
+        const struct value *backup = value_member(status, "backup");
+        uint64_t missing = value_number(backup, "missing");
+        unix_sec now = value_signed(value_member(status, "clock"), "time", 0);
+        char text[160], when[SAY_MAX];
+
+        if (value_bool(backup, "is_old"))
+                snprintf(text, sizeof text, "%s", value_text(backup, "text"));
+        else
+                snprintf(text, sizeof text, "%s", time_say(value_signed(backup, "last", 0), now, when));
+        put_fact(screen, "backup", value_bool(backup, "is_old") ? COLOUR_WARN : COLOUR_NONE, text);
+        if (!value_member(backup, "restored"))
+                return;
+        snprintf(text, sizeof text, "%s", time_say(value_signed(backup, "restored", 0), now, when));
+        if (missing > 0)
+                snprintf(text + strlen(text), sizeof text - strlen(text), ", %llu devices have not come since",
+                         (unsigned long long)missing);
+        put_fact(screen, "restored", missing > 0 ? COLOUR_WARN : COLOUR_NONE, text);
+}
+
 int command_status(struct client *client, int count, char **arguments) {
         const struct value *status;
         struct value answer;
@@ -463,6 +483,7 @@ int command_status(struct client *client, int count, char **arguments) {
                 put_uplink(&client->screen, status);
                 put_ca(&client->screen, value_member(status, "ca"));
                 put_store(&client->screen, value_member(status, "store"));
+                put_backup(&client->screen, status);
         }
         value_free(&answer);
         return EXIT_DONE;

@@ -139,6 +139,8 @@ class Replacement(Case):
         waiting = rotated - certified
         wait_for(lambda: {d["id"] for d in new.ctl("--json", "missing")[1]} == waiting, "the fleet to come back", 60)
         self.assertEqual(new.ctl("--json", "status")[1]["backup"]["missing"], len(waiting))
+        self.assertIn("%d devices have not come since" % len(waiting), new.ctl("status")[1])
+        self.assertIn("gatewayctl missing", new.ctl("doctor", check=False)[1])
         adopted = {e["device"] for e in new.events("certificate-adopted", since)}
         self.assertTrue(adopted)
         self.assertLessEqual(adopted, rotated & certified)
@@ -335,6 +337,8 @@ class Running(Case):
         gateway.set_clock(both=32 * DAY)
         gateway.ctl("device", "list")
         self.assertTrue(gateway.ctl("--json", "status")[1]["backup"]["is_old"])
+        self.assertIn("a profile rotates every 30 days", gateway.ctl("status")[1])
+        self.assertIn("gatewayctl backup FILE", gateway.ctl("doctor", check=False)[1])
         self.assertEqual(len(gateway.events("backup-old")), 1)
         gateway.ctl("backup", str(self.backup))
         self.assertFalse(gateway.ctl("--json", "status")[1]["backup"]["is_old"])

@@ -66,7 +66,7 @@ static struct value *device(struct gateway *g, const char *id, const char *state
 /* Nothing to complain of. */
 static int set_up(void **state) {
         static const char *const sections[] = { "gateway", "clock",   "south", "north",
-                                                "backlog", "horizon", "store", "ca" };
+                                                "backlog", "horizon", "store", "ca", "backup" };
         struct gateway *g = xcalloc(1, sizeof *g);
 
         g->devices.kind = VALUE_LIST;
@@ -143,6 +143,15 @@ static void a_gateway_without_a_ca_lacks_nothing(void **state) {
         set_signed(section(*state, "ca"), "generation", 0);
         set_bool(section(*state, "ca"), "is_key_available", false);
         a_healthy_gateway_has_no_findings(state);
+}
+
+static void an_old_backup_is_a_warning_and_devices_that_a_restore_misses_a_notice(void **state) {
+        set_bool(section(*state, "backup"), "is_old", true);
+        set_text(section(*state, "backup"), "text", "the last one is 31 days old; a profile rotates every 30 days");
+        expect_one(*state, WARNING, "31 days old");
+        set_bool(section(*state, "backup"), "is_old", false);
+        set_number(section(*state, "backup"), "missing", 3);
+        expect_one(*state, NOTICE, "3 devices have not come");
 }
 
 static void a_missing_south_is_critical(void **state) {
@@ -305,6 +314,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(a_healthy_gateway_has_no_findings),
                 TEST(a_store_that_cannot_be_written_is_critical),
+                TEST(an_old_backup_is_a_warning_and_devices_that_a_restore_misses_a_notice),
                 TEST(a_missing_south_is_critical),
                 TEST(a_ca_that_ends_without_a_successor_is_critical),
                 TEST(a_ca_key_that_is_away_is_critical),
