@@ -222,9 +222,10 @@ static int find_recipient(struct core *core, const char *text, uint8_t ret[AGE_K
         }
         r = store_recovery_public(core->store, ret);
         if (r == -ENOENT)
-                return problem_set(problem, CODE_BAD_REQUEST, EINVAL, "recipient",
-                                   "there is nobody to encrypt it to: make a recovery key (gatewayctl sealing recovery), "
-                                   "or name a recipient (--recipient age1…, or keys.backup_recipient)");
+                return problem_set(
+                        problem, CODE_BAD_REQUEST, EINVAL, "recipient",
+                        "there is nobody to encrypt it to: make a recovery key (gatewayctl sealing recovery), "
+                        "or name a recipient (--recipient age1…, or keys.backup_recipient)");
         return r;
 }
 
@@ -368,8 +369,7 @@ void core_backup_tick(struct core *core) {
         if (store_meta_get(core->store, &meta) < 0)
                 return; /* what else is read from the store says why */
         age = backup_age(&meta, core->config, now);
-        if (age.is_old && !backup->is_told &&
-            turn_event(&core->turn, EVENT_BACKUP_OLD, NULL, NULL, "%s", age.text) < 0)
+        if (age.is_old && !backup->is_told && turn_event(&core->turn, EVENT_BACKUP_OLD, NULL, NULL, "%s", age.text) < 0)
                 return; /* the turn will not commit either */
         backup->is_told = age.is_old;
 }

@@ -52,7 +52,8 @@ static unsigned count_rotations(const struct way_back_view *view, const struct c
         if (!view->restored.wall_trusted || view->backup_of.quality == CLOCK_UNKNOWN)
                 return ROTATIONS_MOST;
         due = earliest_due(view->profile, tip->issued.wall);
-        while (count < ROTATIONS_MOST && (due < from ? from : due) <= view->restored.wall && from < view->restored.wall) {
+        while (count < ROTATIONS_MOST && (due < from ? from : due) <= view->restored.wall &&
+               from < view->restored.wall) {
                 count++;
                 due = earliest_due(view->profile, due < from ? from : due);
         }

@@ -54,7 +54,8 @@ static uint32_t find_issuer(struct turn *turn, STACK_OF(X509) * chain) {
 }
 
 static enum certificate_verdict refuse(const struct claimant *claimant, char *reason, const char *why) {
-        identity_explain(reason, "certificate of device %s is not known here, and is not adopted: %s", claimant->id, why);
+        identity_explain(reason, "certificate of device %s is not known here, and is not adopted: %s", claimant->id,
+                         why);
         return CERTIFICATE_REVOKED;
 }
 
@@ -162,7 +163,8 @@ bool claimant_adopt(struct turn *turn, struct claimant *claimant, char *reason, 
 }
 
 int claimant_take_over(struct turn *turn, struct claimant *claimant) {
-        struct identity over = { .device = claimant->device, .credential = claimant->credential,
+        struct identity over = { .device = claimant->device,
+                                 .credential = claimant->credential,
                                  .profile = claimant->profile };
         _cleanup_(buffer_free) struct buffer der = { 0 };
         struct credential adopted;

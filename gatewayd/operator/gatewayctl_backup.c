@@ -215,10 +215,8 @@ static void say_copy(struct client *client, const char *name, const char *store,
                 char *keys[] = { (char *)"command", (char *)"store", (char *)"made", (char *)"devices",
                                  (char *)"incarnation" };
                 struct value items[] = {
-                        { .kind = VALUE_TEXT, .text = (char *)name },
-                        { .kind = VALUE_TEXT, .text = (char *)store },
-                        { .kind = VALUE_TEXT, .text = made },
-                        { .kind = VALUE_NUMBER, .number = copy->devices },
+                        { .kind = VALUE_TEXT, .text = (char *)name }, { .kind = VALUE_TEXT, .text = (char *)store },
+                        { .kind = VALUE_TEXT, .text = made },         { .kind = VALUE_NUMBER, .number = copy->devices },
                         { .kind = VALUE_TEXT, .text = incarnation },
                 };
                 struct value map = { .kind = VALUE_MAP, .items = items, .keys = keys, .count = ELEMENTS(items) };
@@ -239,8 +237,9 @@ static int failed(const struct problem *problem, int error) {
 int command_restore(struct client *client, int count, char **arguments) {
         const char *key_path = NULL, *asked = NULL, *operands[1];
         bool is_forced = false;
-        const struct command_option options[] = {
-                { "--key", &key_path, NULL }, { "--store", &asked, NULL }, { "--force", NULL, &is_forced } };
+        const struct command_option options[] = { { "--key", &key_path, NULL },
+                                                  { "--store", &asked, NULL },
+                                                  { "--force", NULL, &is_forced } };
         struct problem problem = { 0 };
         uint8_t key[AGE_KEY_BYTES];
         struct restored restored;
@@ -320,7 +319,7 @@ static int ask_missing(struct client *client, struct value *ret, unix_sec *ret_r
 
 static void print_missing(struct client *client, const struct value *list, unix_sec now) {
         static const struct column columns[] = {
-                { "DEVICE", false, false },     { "PROFILE", false, false },     { "LAST SEEN", false, false },
+                { "DEVICE", false, false },       { "PROFILE", false, false },  { "LAST SEEN", false, false },
                 { "COMES BACK BY", false, true }, { "OTHERWISE", false, true },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };

@@ -124,7 +124,8 @@ static void look_at_backup(const struct value *status, struct findings *findings
 
         if (value_bool(backup, "is_old"))
                 find(findings, WARNING, "gatewayctl backup FILE, to a medium that is kept elsewhere",
-                     "were the gateway lost, devices that have rotated since its last backup could need a visit: %.110s",
+                     "were the gateway lost, devices that have rotated since its last backup could need a visit: "
+                     "%.110s",
                      value_text(backup, "text"));
         if (missing > 0)
                 find(findings, NOTICE, "gatewayctl missing says what brings each back",

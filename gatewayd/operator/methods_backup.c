@@ -109,8 +109,7 @@ static int show_missing(struct missing *missing, const struct device *device) {
         answer_moment(answer, "last_seen", &device->last_seen);
         answer_text(answer, "way", way_name(way.first));
         answer_text(answer, "comes_back_by", way_text(way.first, is_certificate));
-        answer_text(answer, "otherwise",
-                    way.otherwise != way.first ? way_text(way.otherwise, is_certificate) : "");
+        answer_text(answer, "otherwise", way.otherwise != way.first ? way_text(way.otherwise, is_certificate) : "");
         answer_number(answer, "rotations", way.rotations);
         answer_dict_close(answer);
         return 0;

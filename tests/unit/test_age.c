@@ -14,8 +14,10 @@
 #define RECIPIENT "age18as2ufwps7awcv7u2fmlayerey60227ttnvlwsztra07g4paqslspfvj9j"
 #define PLAIN     "a store of thirty-one characters"
 #define SEALED                                                                                                         \
-        "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IFgyNTUxOSBHZE5TdlRKVVpOcjdxOXlGY1BVVXBZUXZWbWFCZXZvSkxoSTNRR0p1ZGh3CjQ3bWJid" \
-        "kN5aEJVOGI2VkNnM2xheWJ3cFh1ZjJDR3gyT2JFekxsNEJHejQKLS0tIC91ZTBsdXdNWnprSzRwMk80dTdSZThKTGQ1MnpwYTY5dy9BcDdGa0" \
+        "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+"                                                                             \
+        "IFgyNTUxOSBHZE5TdlRKVVpOcjdxOXlGY1BVVXBZUXZWbWFCZXZvSkxoSTNRR0p1ZGh3CjQ3bWJid"                                \
+        "kN5aEJVOGI2VkNnM2xheWJ3cFh1ZjJDR3gyT2JFekxsNEJHejQKLS0tIC91ZTBsdXdNWnprSzRwMk80dTdSZThKTGQ1MnpwYTY5dy9BcDdGa" \
+        "0"                                                                                                            \
         "JsUkkK2NlErrY8LOKRwIML+UkDm/qkG2GgC5mYr3KcQO+NLjqIZ1cV33MxBT5ts81MNQ3adKIm7gXkZpQq7aFNg7MzVg=="
 
 static const uint8_t another_identity[AGE_KEY_BYTES] = { 1, 2, 3 };
@@ -87,8 +89,8 @@ static void a_key_file_may_be_that_of_age_keygen_or_a_recovery_key(void **state)
 
         (void)state;
         own_identity(expected);
-        assert_int_equal(age_identity_parse(TEXT("# created: today\n# public key: " RECIPIENT "\n" IDENTITY "\n"), found),
-                         0);
+        assert_int_equal(
+                age_identity_parse(TEXT("# created: today\n# public key: " RECIPIENT "\n" IDENTITY "\n"), found), 0);
         assert_memory_equal(found, expected, sizeof found);
         assert_int_equal(age_identity_parse(TEXT(IDENTITY "\r\n\r\n"), found), 0);
         bytes_to_hex(BYTES(expected, sizeof expected), hex);
@@ -155,8 +157,13 @@ static void a_file_of_the_age_command_opens(void **state) {
 }
 
 static void what_is_encrypted_comes_back_whatever_its_size_and_portions(void **state) {
-        static const size_t sizes[] = { 0,      1,      AGE_CHUNK_BYTES - 1,     AGE_CHUNK_BYTES,
-                                        AGE_CHUNK_BYTES + 1, 2 * AGE_CHUNK_BYTES, 3 * AGE_CHUNK_BYTES + 777 };
+        static const size_t sizes[] = { 0,
+                                        1,
+                                        AGE_CHUNK_BYTES - 1,
+                                        AGE_CHUNK_BYTES,
+                                        AGE_CHUNK_BYTES + 1,
+                                        2 * AGE_CHUNK_BYTES,
+                                        3 * AGE_CHUNK_BYTES + 777 };
         static const size_t portions[] = { 1000, AGE_CHUNK_BYTES, AGE_CHUNK_BYTES + 16, 1000000 };
         uint8_t identity[AGE_KEY_BYTES];
 
@@ -243,7 +250,9 @@ static void what_stands_behind_the_end_is_refused(void **state) {
 }
 
 static void what_is_no_age_file_is_called_so(void **state) {
-        static const char *const files[] = { "SQLite format 3", "age-encryption.org/v2\n-> X25519 a\n", "",
+        static const char *const files[] = { "SQLite format 3",
+                                             "age-encryption.org/v2\n-> X25519 a\n",
+                                             "",
                                              "age-encryption.org/v1\n--- AAAA\n",
                                              "age-encryption.org/v1\n-> X25519 short\nshort\n--- AAAA\n",
                                              "age-encryption.org/v1\n->  X25519\n\n--- AAAA\n",

@@ -65,8 +65,8 @@ static struct value *device(struct gateway *g, const char *id, const char *state
 
 /* Nothing to complain of. */
 static int set_up(void **state) {
-        static const char *const sections[] = { "gateway", "clock",   "south", "north",
-                                                "backlog", "horizon", "store", "ca", "backup" };
+        static const char *const sections[] = { "gateway", "clock", "south", "north", "backlog",
+                                                "horizon", "store", "ca",    "backup" };
         struct gateway *g = xcalloc(1, sizeof *g);
 
         g->devices.kind = VALUE_LIST;

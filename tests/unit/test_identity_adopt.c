@@ -31,7 +31,8 @@ static struct fixture *world(struct scene *scene) {
 
 /* Signed by our CA: a certificate of `id`, valid for 45 days from `begin`. */
 static void issue(struct scene *scene, const char *id, unix_sec begin, struct buffer *ret_chain) {
-        const struct pki_names names = { .serial_number = id, .not_before = begin,
+        const struct pki_names names = { .serial_number = id,
+                                         .not_before = begin,
                                          .not_after = begin + 45 * FIXTURE_DAY };
         EVP_PKEY *key = EVP_EC_gen("P-256");
         X509 *leaf = pki_make(&scene->ca, key, &names);
@@ -43,8 +44,10 @@ static void issue(struct scene *scene, const char *id, unix_sec begin, struct bu
 }
 
 static void make_ca(struct scene *scene) {
-        const struct pki_names names = { .serial_number = "gatewayd CA", .is_ca = true,
-                                         .not_before = FIXTURE_START - FIXTURE_DAY, .not_after = PKI_NEVER };
+        const struct pki_names names = { .serial_number = "gatewayd CA",
+                                         .is_ca = true,
+                                         .not_before = FIXTURE_START - FIXTURE_DAY,
+                                         .not_after = PKI_NEVER };
         _cleanup_(buffer_free) struct buffer der = { 0 };
 
         scene->ca.key = EVP_EC_gen("P-256");
@@ -60,8 +63,8 @@ static void mark_restored(struct fixture *f) {
 
         fixture_commit(f);
         snprintf(sql, sizeof sql,
-                 "UPDATE meta SET backup_of_wall = %lld, backup_of_powered = %lld, backup_of_quality = 2", (long long)BACKUP,
-                 (long long)(5 * FIXTURE_DAY));
+                 "UPDATE meta SET backup_of_wall = %lld, backup_of_powered = %lld, backup_of_quality = 2",
+                 (long long)BACKUP, (long long)(5 * FIXTURE_DAY));
         assert_int_equal(sqlite3_exec(f->store->db, sql, NULL, NULL, NULL), SQLITE_OK);
         assert_int_equal(store_meta_set_restored(f->store, &f->turn.now), 0);
         fixture_commit(f);

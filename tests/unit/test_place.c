@@ -255,7 +255,8 @@ static int restore_until(const struct scene *scene, int steps) {
                 struct restored restored;
 
                 steps_left = steps;
-                _exit(place_restore(scene->backup, scene->path, scene->identity, true, &restored, &problem) == 0 ? 0 : 1);
+                _exit(place_restore(scene->backup, scene->path, scene->identity, true, &restored, &problem) == 0 ? 0
+                                                                                                                 : 1);
         }
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 99));
