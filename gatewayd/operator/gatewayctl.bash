@@ -62,7 +62,7 @@ _gatewayctl() {
         local options="--json --control --help --version"
         case ${words[*]} in
         "")
-                COMPREPLY=($(compgen -W "status doctor device rotate pause resume audit relay sealing ca backup restore recover missing $options" -- "$cur"))
+                COMPREPLY=($(compgen -W "status doctor keys device rotate pause resume audit relay sealing ca backup restore recover missing $options" -- "$cur"))
                 ;;
         device)
                 COMPREPLY=($(compgen -W "list show import add remove revoke reset release" -- "$cur"))
@@ -101,7 +101,10 @@ _gatewayctl() {
                 COMPREPLY=($(compgen -W "--generation" -- "$cur"))
                 ;;
         sealing)
-                COMPREPLY=($(compgen -W "recovery" -- "$cur"))
+                COMPREPLY=($(compgen -W "recovery rotate" -- "$cur"))
+                ;;
+        "sealing rotate"*)
+                COMPREPLY=($(compgen -f -W "--key --credential --with-key= --file" -- "$cur"))
                 ;;
         "device list"*)
                 COMPREPLY=($(compgen -W "--state --profile --tier $options" -- "$cur"))
@@ -123,6 +126,9 @@ _gatewayctl() {
                 ;;
         rotate*)
                 COMPREPLY=($(compgen -W "all --now --within --device --profile --compromised --since $([[ ${#words[@]} == 1 ]] && _gatewayctl_ids)" -- "$cur"))
+                ;;
+        keys*)
+                COMPREPLY=($(compgen -W "--devices" -- "$cur"))
                 ;;
         pause*)
                 COMPREPLY=($(compgen -W "all --for" -- "$cur"))
