@@ -32,7 +32,9 @@ static int wal_errno(sqlite3 *db) {
 
 /* A write that was refused whole has lost nothing; any other that failed may have. */
 static int write_error(sqlite3 *db) {
-        switch (wal_errno(db)) {
+        int error = wal_errno(db);
+
+        switch (error == 0 && db ? sqlite3_system_errno(db) : error) {
         case ENOSPC:
         case EDQUOT:
                 return -ENOSPC;
