@@ -11,7 +11,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 SYSTEMD_DIR ?= $(PREFIX)/lib/systemd
 SECONDS ?= 10
-VERSION := 0.2.0
+VERSION := 0.3.0
 
 # What Debian 12 must have: to build, and to run the tests and the demo.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libcoap3-dev libssl-dev libsystemd-dev libsqlite3-dev \
