@@ -21,13 +21,6 @@ TORTURE = bool(os.environ.get("TORTURE"))
 PAIRS = "40" if TORTURE else "0"
 
 
-def offers(command):
-    """Whether gatewayctl has it."""
-    program = os.path.join(BUILD, "testclock", "gatewayctl")
-    return os.path.exists(program) and "\n  %s " % command in subprocess.run(
-        [program, "--help"], capture_output=True, text=True, timeout=30).stdout
-
-
 def run(scenario, *words, environment=None):
     """Exit status, output, and the folder is gone."""
     # Two thousand stores are made and thrown away: on a disk they would cost minutes.
@@ -88,11 +81,9 @@ class CrashPoints(unittest.TestCase):
     def test_a_backup_while_a_device_rotates(self):
         self.held("backup", 50)
 
-    @unittest.skipUnless(offers("keys"), "this gatewayd does not change its own keys")
     def test_new_receipt_and_data_keys(self):
         self.held("own-keys", 50)
 
-    @unittest.skipUnless(offers("sealing rotate"), "this gatewayd does not change its sealing key")
     def test_a_new_sealing_key(self):
         self.held("sealing", 50)
 
