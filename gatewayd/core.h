@@ -116,8 +116,8 @@ struct core {
         bool is_sandbox_weak, is_sealing_key_file;
         struct due_time own_keys_next; /* when the gateway's own keys are to be looked at */
         int64_t own_keys_retry;        /* not before, in powered seconds: something went wrong */
-        int64_t clock_recorded; /* powered seconds when the clock was last put into the store */
-        int64_t housekept;      /* powered seconds of the last clearing of what is too old */
+        int64_t clock_recorded;        /* powered seconds when the clock was last put into the store */
+        int64_t housekept;             /* powered seconds of the last clearing of what is too old */
 };
 
 /* core.c: turns. A dispatch that may change something begins with core_begin(), ends with core_end();

@@ -34,7 +34,7 @@ struct session {
         uint8_t tls_unique[TLS_UNIQUE_MAX];
         uint8_t tls_unique_size;
         struct moment connected;
-        uint64_t attempt; /* of the turn that took its proof */
+        uint64_t attempt;  /* of the turn that took its proof */
         bool is_unwritten; /* its proof could not be stored: it may read, and ends once turns are written again */
         unsigned observes;
         struct remembered *remembered; /* a ring of REMEMBERED_MAX, made at the first POST */

@@ -4,6 +4,7 @@ unittest against real parts). Shows what failed with its output, and ends with "
 
 import argparse
 import concurrent.futures
+import functools
 import os
 import re
 import shutil
@@ -15,6 +16,16 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 PYTHON = "/usr/bin/python3"
+
+
+# A network of its own: a port that one program found free is not taken by another meanwhile.
+ALONE = ["unshare", "--net", "/bin/sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+@functools.cache
+def can_be_alone():
+    return subprocess.run([*ALONE, "true"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0
 
 
 class Outcome:
@@ -60,7 +71,8 @@ def unit(path, timeout, environment):
 
 def system(path, timeout, environment):
     name = "system/" + os.path.basename(path)
-    code, text, seconds = run([PYTHON, "-W", "ignore", path, "-v"] if path.endswith(".py") else ["/bin/bash", path], timeout, environment)
+    command = [PYTHON, "-W", "ignore", path, "-v"] if path.endswith(".py") else ["/bin/bash", path]
+    code, text, seconds = run([*ALONE, *command] if can_be_alone() else command, timeout, environment)
     if not path.endswith(".py"):
         return judge(name, code, text, seconds, int(code == 0), [], [])
     passed, failed, skipped = count(text, r"\.\.\. ok$", r"^(?:FAIL|ERROR): (.+)$",
@@ -124,26 +136,24 @@ def main():
         names = os.listdir(os.path.join(HERE, folder)) if os.path.isdir(os.path.join(HERE, folder)) else []
         return sorted(m.group(1) for m in (re.fullmatch(pattern, n) for n in names) if m)
 
-    parallel, serial = [], []
+    small, large = [], []
     for name in listed("unit", r"(test_\w+)\.c"):
         if chosen("unit/" + name):
-            parallel.append((unit, os.path.join(build, "unit", name), 300 * slow))
+            small.append((unit, os.path.join(build, "unit", name), 300 * slow))
     for name in listed("fuzz", r"fuzz_(\w+)\.c"):
         path = os.path.join(build, "fuzz", name)
         if chosen("fuzz/" + name) and (os.path.exists(path) or "coverage" not in build):
-            parallel.append((fuzz, path, arguments.fuzz_seconds))
+            small.append((fuzz, path, arguments.fuzz_seconds))
     for name in listed("system", r"(test_\w+\.(?:py|sh))"):
         if chosen("system/" + name):
-            serial.append((system, os.path.join(HERE, "system", name), 420 * slow))
+            large.append((system, os.path.join(HERE, "system", name), 420 * slow))
 
     outcomes = []
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(f, p, t, environment) for f, p, t in parallel]):
-            outcomes.append(future.result())
-            show(outcomes[-1])
-    for function, path, timeout in serial:
-        outcomes.append(function(path, timeout, environment))
-        show(outcomes[-1])
+    for programs, jobs in ((small, arguments.jobs), (large, arguments.jobs if can_be_alone() else 1)):
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            for future in concurrent.futures.as_completed([pool.submit(f, p, t, environment) for f, p, t in programs]):
+                outcomes.append(future.result())
+                show(outcomes[-1])
 
     failed = [f for o in outcomes for f in o.failed]
     skipped = sum(len(o.skipped) for o in outcomes)

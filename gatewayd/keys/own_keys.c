@@ -288,8 +288,8 @@ static int look(struct turn *turn, int (*at)(struct turn *turn, struct due_time 
 }
 
 int own_keys_tick(struct turn *turn, struct due_time *ret_next) {
-        static int (*const keys[])(struct turn *turn, struct due_time *next) = { look_at_receipt, look_at_data,
-                                                                                 look_at_sealing, look_at_recovery };
+        static int (*const keys[])(struct turn * turn, struct due_time * next) = { look_at_receipt, look_at_data,
+                                                                                   look_at_sealing, look_at_recovery };
         int first = 0;
 
         *ret_next = (struct due_time){ INT64_MAX, INT64_MAX };

@@ -12,6 +12,8 @@
 
 #define NAMED_MAX 5
 #define SOON_SEC  (7 * 86400)
+/* Ten million secrets move in less. */
+#define RESEAL_LONG_SEC (2 * 86400)
 
 static void find(struct findings *findings, enum severity severity, const char *remedy, const char *format, ...)
         _printf_(4, 5);
@@ -130,6 +132,31 @@ static void look_at_backup(const struct value *status, struct findings *findings
         if (missing > 0)
                 find(findings, NOTICE, "gatewayctl missing says what brings each back",
                      "%" PRIu64 " devices have not come since the store was restored", missing);
+}
+
+static void look_at_keys(const struct value *status, struct findings *findings) {
+        const struct value *keys = value_member(status, "keys");
+        uint64_t left = value_number(keys, "reseal_left");
+        char span[SAY_MAX], figure[SAY_MAX];
+
+        if (value_bool(keys, "is_sealing_prepared"))
+                find(findings, WARNING,
+                     strcmp(value_text(value_member(status, "gateway"), "sealing_key"), "file") == 0
+                             ? "gatewayctl sealing rotate goes on with it"
+                             : "systemctl restart gatewayd puts it into force",
+                     "a new sealing key is prepared; the one before opens the store as well until it is in force");
+        if (value_bool(keys, "is_sealing_due"))
+                find(findings, NOTICE, "gatewayctl sealing rotate", "the sealing key is older than it should get");
+        if (value_bool(keys, "is_recovery_due"))
+                find(findings, NOTICE, "gatewayctl sealing recovery; keep what it shows away from the gateway",
+                     "the recovery key is older than it should get");
+        if (left > 0 && value_signed(keys, "reseal_for", 0) > RESEAL_LONG_SEC)
+                find(findings, WARNING, "journalctl -u gatewayd says what holds it up",
+                     "%s secrets have waited %s to move to the newest data key", count_say(left, figure),
+                     span_say(value_signed(keys, "reseal_for", 0), span));
+        if (value_number(keys, "pauses") > 0)
+                find(findings, NOTICE, "gatewayctl resume, once what they were paused for is over",
+                     "rotations are paused: %.120s", value_text(keys, "paused"));
 }
 
 /* ---- the devices ---- */
@@ -275,6 +302,7 @@ void doctor_examine(const struct value *status, const struct value *devices, str
         look_at_gateway(status, ret);
         look_at_uplink(status, ret);
         look_at_ca(status, ret);
+        look_at_keys(status, ret);
         look_at_backup(status, ret);
         look_at_devices(devices, ret);
 }

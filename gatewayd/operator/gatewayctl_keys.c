@@ -30,7 +30,7 @@ static const char *age_say(const struct value *row, const char *key, char *to) {
 }
 
 static enum colour due_colour(const struct value *row) {
-        return value_signed(row, "late_in", INT64_MAX) < 0  ? COLOUR_BAD
+        return value_signed(row, "late_in", INT64_MAX) < 0   ? COLOUR_BAD
                : value_signed(row, "due_in", INT64_MAX) <= 0 ? COLOUR_WARN
                                                              : COLOUR_NONE;
 }
@@ -193,10 +193,10 @@ static void add_profile(struct table *table, const struct value *row) {
 
 static void show_fleet(const struct screen *screen, const struct value *rows) {
         static const struct column columns[] = {
-                { "PROFILE", false, false }, { "KIND", false, false },  { "DEVICES", true, false },
-                { "PRE-ACTIVE", true, false }, { "ACTIVE", true, false }, { "RETIRING", true, false },
+                { "PROFILE", false, false },    { "KIND", false, false },   { "DEVICES", true, false },
+                { "PRE-ACTIVE", true, false },  { "ACTIVE", true, false },  { "RETIRING", true, false },
                 { "COMPROMISED", true, false }, { "OLDEST", false, false }, { "DUE", true, false },
-                { "OVERDUE", true, false }, { "POLICY", false, true },
+                { "OVERDUE", true, false },     { "POLICY", false, true },
         };
         struct table table = { .columns = columns, .column_count = ELEMENTS(columns) };
 

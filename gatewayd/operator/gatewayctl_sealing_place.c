@@ -99,16 +99,24 @@ static int run_creds(char *const arguments[], struct bytes input, struct buffer 
 }
 
 static int decrypt(struct bytes content, struct buffer *output) {
-        char *arguments[] = { (char *)"systemd-creds", (char *)"decrypt", (char *)"--name=" SEALING_CREDENTIAL,
-                              (char *)"-",             (char *)"-",       NULL };
+        char *arguments[] = { (char *)"systemd-creds",
+                              (char *)"decrypt",
+                              (char *)"--name=" SEALING_CREDENTIAL,
+                              (char *)"-",
+                              (char *)"-",
+                              NULL };
 
         return run_creds(arguments, content, output);
 }
 
 static int encrypt(const struct sealing_place *place, struct bytes key, struct buffer *output) {
         char with_key[128];
-        char *arguments[] = { (char *)"systemd-creds", (char *)"encrypt", (char *)"--name=" SEALING_CREDENTIAL,
-                              (char *)"-",             (char *)"-",       NULL,
+        char *arguments[] = { (char *)"systemd-creds",
+                              (char *)"encrypt",
+                              (char *)"--name=" SEALING_CREDENTIAL,
+                              (char *)"-",
+                              (char *)"-",
+                              NULL,
                               NULL };
 
         if (place->with_key) {

@@ -75,3 +75,5 @@ int method_list_missing(struct method_call *call);
 int show_ca(struct method_call *call);
 /* The section of Status that is about backups (methods_backup.c). */
 int show_backup(struct method_call *call, const struct store_meta *meta);
+/* The section of Status that is about the gateway's own keys, and pauses (methods_keys.c). */
+int show_keys(struct method_call *call);

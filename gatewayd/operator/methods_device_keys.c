@@ -79,15 +79,18 @@ static int count_one(void *userdata, const struct device *device) {
         return 0;
 }
 
-/* -1: it is not paused. */
+/* By whichever clock says sooner that it is over; -1: it is not paused. */
 static int64_t paused_for(struct turn *turn, const char *profile) {
         const char *const scopes[] = { profile, "" };
+        const struct moment *now = &turn->now;
         struct rotation_order order;
         int64_t left = -1;
 
         for (size_t i = 0; i < ELEMENTS(scopes); i++)
                 if (order_get(turn->store, scopes[i], &order) >= 0 && moment_is_set(&order.paused)) {
-                        int64_t rest = order.pause_sec - moment_powered_age(&turn->now, &order.paused);
+                        int64_t powered = order.pause_sec - (now->powered_sec - order.paused.powered_sec);
+                        int64_t wall = order.pause_sec - (now->wall - order.paused.wall);
+                        int64_t rest = wall < powered ? wall : powered;
 
                         left = rest > left ? rest : left;
                 }
@@ -188,13 +191,13 @@ static const char *next_step(const struct device *device, const struct credentia
                 return is_newest ? "the device asks for its first key" : "kept for a new beginning";
         if (!is_newest)
                 return "";
-        return outlook->late_in_sec < 0 ? "overdue: the device is awaited"
+        return outlook->late_in_sec < 0      ? "overdue: the device is awaited"
                : outlook->rotate_in_sec <= 0 ? "due: the device is called when it comes"
                                              : "rotated when it is due";
 }
 
-static void put_key(struct walk *walk, const struct device *device, const struct credential *credential,
-                    bool is_newest, const struct outlook *outlook) {
+static void put_key(struct walk *walk, const struct device *device, const struct credential *credential, bool is_newest,
+                    const struct outlook *outlook) {
         static const char *const kinds[] = { "factory", "psk", "idevid", "certificate" };
         struct answer *answer = &walk->call->answer;
         const struct moment *now = &walk->call->turn->now;
@@ -240,8 +243,8 @@ int method_list_device_keys(struct method_call *call) {
         if (r < 0)
                 return r;
         if (profile[0] && !config_profile(call->turn->config, profile))
-                return problem_set(call->problem, CODE_NOT_FOUND, ENOENT, "no such profile", "there is no profile %.64s",
-                                   profile);
+                return problem_set(call->problem, CODE_NOT_FOUND, ENOENT, "no such profile",
+                                   "there is no profile %.64s", profile);
         walk.profile = profile[0] ? profile : NULL;
         answer_open(&call->answer, SD_BUS_TYPE_ARRAY, "a{sv}");
         r = walk_devices(&walk, after, list_one);

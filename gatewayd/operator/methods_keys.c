@@ -10,6 +10,7 @@
 #include "gatewayd/keys/authority_parts.h"
 #include "gatewayd/keys/own_keys.h"
 #include "gatewayd/operator/methods.h"
+#include "store/orders.h"
 
 /* ---- one row ---- */
 
@@ -44,15 +45,14 @@ static void put_without_schedule(struct answer *answer, const char *kind, const 
 /* ---- keys that have a row ---- */
 
 static const char *const policies[OWN_KEY_KINDS] = {
-        [OWN_KEY_RECEIPT] = "keys.receipt_every",
-        [OWN_KEY_DATA] = "keys.data_every",
-        [OWN_KEY_SEALING] = "keys.sealing_every",
-        [OWN_KEY_RECOVERY] = "keys.recovery_every",
+        [OWN_KEY_RECEIPT] = "keys.receipt_every",       [OWN_KEY_DATA] = "keys.data_every",
+        [OWN_KEY_SEALING] = "keys.sealing_every",       [OWN_KEY_RECOVERY] = "keys.recovery_every",
         [OWN_KEY_UPSTREAM] = "north.est_renews_client",
 };
 static const char *const names[OWN_KEY_KINDS] = {
-        [OWN_KEY_RECEIPT] = "receipt", [OWN_KEY_DATA] = "data", [OWN_KEY_SEALING] = "sealing",
-        [OWN_KEY_RECOVERY] = "recovery", [OWN_KEY_UPSTREAM] = "upstream-client",
+        [OWN_KEY_RECEIPT] = "receipt",          [OWN_KEY_DATA] = "data",
+        [OWN_KEY_SEALING] = "sealing",          [OWN_KEY_RECOVERY] = "recovery",
+        [OWN_KEY_UPSTREAM] = "upstream-client",
 };
 
 static void put_due(struct answer *answer, const struct turn *turn, const struct own_key *key, int64_t every_sec) {
@@ -151,9 +151,10 @@ static int put_upstream(struct method_call *call, const struct control_status *s
                 put_row(answer, call->turn, &key, key.not_after <= call->turn->now.wall ? "expired" : "active", next);
                 return 0;
         }
-        put_begin(answer, names[OWN_KEY_UPSTREAM], key.not_after == 0                          ? "not known yet"
-                                                   : key.not_after <= call->turn->now.wall ? "expired"
-                                                                                           : "active");
+        put_begin(answer, names[OWN_KEY_UPSTREAM],
+                  key.not_after == 0                      ? "not known yet"
+                  : key.not_after <= call->turn->now.wall ? "expired"
+                                                          : "active");
         if (key.not_after != 0)
                 answer_signed(answer, "ends", key.not_after);
         put_rule(answer, policies[OWN_KEY_UPSTREAM], 0, next);
@@ -202,7 +203,8 @@ static const char *ca_next(const struct authority *authority) {
         case AUTHORITY_ANNOUNCED:
                 return "signs when devices have had time to hear of it";
         case AUTHORITY_ACTIVE:
-                return authority->is_root ? "gatewayd makes its successor" : "its successor is asked of the owner's PKI";
+                return authority->is_root ? "gatewayd makes its successor"
+                                          : "its successor is asked of the owner's PKI";
         case AUTHORITY_RETIRING:
                 return "ends with its last leaf";
         case AUTHORITY_ENDED:
@@ -256,4 +258,59 @@ int method_list_keys(struct method_call *call) {
         put_without_schedule(answer, "challenge", "each is 32 random bytes, used once");
         answer_close(answer);
         return r < 0 ? r : 0;
+}
+
+/* ---- Status ---- */
+
+static bool is_due(struct turn *turn, enum own_key_kind kind) {
+        struct own_key key;
+
+        if (own_key_get(turn->store, kind, &key) < 0)
+                return false;
+        key.told = 0; /* whether it was told of does not matter here */
+        return own_key_next(&key, own_key_every(turn->config, kind), false, &turn->now).action == OWN_KEY_REMIND;
+}
+
+struct pauses {
+        const struct moment *now;
+        uint64_t count;
+        char text[200];
+};
+
+static int add_pause(void *userdata, const struct rotation_order *order) {
+        struct pauses *pauses = userdata;
+        size_t size = strlen(pauses->text);
+
+        /* As rotation_next() has it: by whichever clock says so first. */
+        if (!moment_is_set(&order->paused) ||
+            pauses->now->powered_sec - order->paused.powered_sec >= order->pause_sec ||
+            pauses->now->wall - order->paused.wall >= order->pause_sec)
+                return 0;
+        snprintf(pauses->text + size, sizeof pauses->text - size, "%s%s%s", pauses->count > 0 ? ", " : "",
+                 order->profile[0] ? "profile " : "all", order->profile);
+        pauses->count++;
+        return 0;
+}
+
+int show_keys(struct method_call *call) {
+        struct pauses pauses = { .now = &call->turn->now };
+        struct answer *answer = &call->answer;
+        struct turn *turn = call->turn;
+        struct own_key data;
+        int64_t left = store_reseal_left(turn->store);
+        int is_open = store_rewrap_is_open(turn->store), r = order_each(turn->store, add_pause, &pauses);
+
+        if (left < 0 || is_open < 0 || r < 0)
+                return left < 0 ? (int)left : is_open < 0 ? is_open : r;
+        answer_section_open(answer, "keys");
+        answer_bool(answer, "is_sealing_due", is_due(turn, OWN_KEY_SEALING));
+        answer_bool(answer, "is_recovery_due", is_due(turn, OWN_KEY_RECOVERY));
+        answer_bool(answer, "is_sealing_prepared", is_open);
+        answer_number(answer, "reseal_left", (uint64_t)left);
+        if (left > 0 && own_key_get(turn->store, OWN_KEY_DATA, &data) >= 0)
+                answer_signed(answer, "reseal_for", moment_powered_age(&turn->now, &data.made));
+        answer_number(answer, "pauses", pauses.count);
+        answer_text(answer, "paused", pauses.text);
+        answer_section_close(answer);
+        return 0;
 }

@@ -202,6 +202,8 @@ int method_status(struct method_call *call) {
         r = show_backup(call, &meta);
         if (r >= 0)
                 r = show_ca(call);
+        if (r >= 0)
+                r = show_keys(call);
         answer_close(&call->answer);
         return r;
 }

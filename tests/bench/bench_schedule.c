@@ -5,7 +5,8 @@
  * than 3 times that of the small one.
  *
  *   bench_schedule                     both, and the ratio
- *   bench_schedule fill STORE N KEY    a store with N devices, none due, sealed with the 32 bytes in the file KEY */
+ *   bench_schedule fill STORE N KEY [DUE]   N more devices in a store, DUE of them due (none), sealed with the 32 bytes in the
+ *                                           file KEY */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -167,14 +168,14 @@ int main(int argc, char **argv) {
         char folder[] = "/var/tmp/gatewayd-bench-XXXXXX", path[64], command[96];
         double small, large;
 
-        if (argc == 5 && strcmp(argv[1], "fill") == 0) {
+        if ((argc == 5 || argc == 6) && strcmp(argv[1], "fill") == 0) {
                 uint8_t key[32];
                 int fd = open(argv[4], O_RDONLY | O_CLOEXEC);
 
                 if (fd < 0 || read(fd, key, sizeof key) != (ssize_t)sizeof key)
                         die(argv[4], errno ? errno : EINVAL);
                 close(fd);
-                make(argv[2], BYTES(key, sizeof key), atoll(argv[3]), 0, time(NULL));
+                make(argv[2], BYTES(key, sizeof key), atoll(argv[3]), argc == 6 ? atoll(argv[5]) : 0, time(NULL));
                 return 0;
         }
         if (!mkdtemp(folder))

@@ -5,6 +5,7 @@ coap-client, its events read back from journald. Each test runs in a bed of its 
 this file boots one for each test and runs that test's body inside."""
 
 import contextlib
+import fcntl
 import functools
 import glob
 import hashlib
@@ -44,8 +45,10 @@ def setUpModule():
     TREE = tempfile.mkdtemp(prefix='gatewayd-tree-')
     unittest.addModuleCleanup(shutil.rmtree, TREE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
-    installed = subprocess.run(['make', '-C', ROOT, 'install', 'BUILD=' + BUILD, 'DESTDIR=' + TREE],
-                               capture_output=True, text=True, env=environment)
+    with open(BUILD + '/install.lock', 'w') as lock:  # two programs may install at once, and make has things to build
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        installed = subprocess.run(['make', '-C', ROOT, 'install', 'BUILD=' + BUILD, 'DESTDIR=' + TREE],
+                                   capture_output=True, text=True, env=environment)
     if installed.returncode:
         raise AssertionError('make install failed:\n' + installed.stdout + installed.stderr)
     os.makedirs(TREE + '/bed/build/system')
@@ -466,6 +469,45 @@ class Systemd(unittest.TestCase):
         since = self.service.mark()
         systemctl('restart', 'gatewayd')
         self.service.wait_event('sealing-key-file', since)
+
+    @in_bed
+    def test_a_new_sealing_credential_is_in_force_from_the_next_start_and_the_old_one_opens_until_then(self):
+        key = credential_make()
+        systemctl('start', 'gatewayd')
+        kid, psk = self.service.enrol()
+        self.assertEqual(self.service.ctl('sealing', 'rotate')[0], 0)
+        new = subprocess.run(['systemd-creds', 'decrypt', '--name=gatewayd.sealing-key', CREDENTIAL, '-'],
+                             capture_output=True, check=True).stdout
+        self.assertEqual(len(new), 32)
+        self.assertNotEqual(new, key)
+        self.assertEqual(os.stat(CREDENTIAL).st_mode & 0o077, 0)
+        self.assertFalse(os.path.exists(CREDENTIAL + '.new'))
+        code, text = self.service.ctl('sealing', 'rotate')
+        self.assertEqual(code, 3)
+        self.assertIn('systemctl restart gatewayd', text)
+
+        def sealing():
+            return [k for k in self.service.ctl('keys', '--json')[1]['gateway'] if k['kind'] == 'sealing'][0]
+
+        # A core that dies meanwhile is started with the credential that the service was started with.
+        core = self.service.role_pid('core')
+        os.kill(core, signal.SIGKILL)
+        wait_for(lambda: self.service.role_pid('core') not in (None, core), 'another core')
+        wait_for(lambda: self.service.coap('get', 'me', kid, psk)[0] == '2.05', 'the device is served')
+        self.assertEqual((sealing()['state'], sealing()['generation']), ('successor prepared', 1))
+        systemctl('restart', 'gatewayd')
+        self.service.wait_event('gateway-key-rotated', reason='sealing key: generation 2')
+        self.assertEqual((sealing()['state'], sealing()['generation']), ('active', 2))
+        self.assertEqual(self.service.coap('get', 'me', kid, psk)[0], '2.05')
+        for with_key in ('host', 'nothing-known'):
+            code, text = self.service.ctl('sealing', 'rotate', '--with-key', with_key, check=False)
+            self.assertEqual(code, 0 if with_key == 'host' else 3, text)
+        systemctl('restart', 'gatewayd')
+        self.assertEqual((sealing()['state'], sealing()['generation']), ('active', 3))
+        code, text = self.service.ctl('sealing', 'rotate', '--with-key', 'nothing-known', check=False)
+        self.assertEqual(code, 1)
+        systemctl('restart', 'gatewayd')
+        self.assertEqual((sealing()['state'], sealing()['generation']), ('active', 3))
 
     # ---- the configuration ----
     @in_bed

@@ -50,7 +50,7 @@ struct world {
         struct calendar *window, *weekly;
         int64_t paused_until; /* no pause lasts longer, in powered-on time */
         unsigned orders;
-        int64_t trimmed;           /* when rows of certificates that ran out long ago were last removed */
+        int64_t trimmed; /* when rows of certificates that ran out long ago were last removed */
 };
 
 /* Whether the device's credentials are certificates. */

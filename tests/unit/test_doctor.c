@@ -65,8 +65,8 @@ static struct value *device(struct gateway *g, const char *id, const char *state
 
 /* Nothing to complain of. */
 static int set_up(void **state) {
-        static const char *const sections[] = { "gateway", "clock", "south", "north", "backlog",
-                                                "horizon", "store", "ca",    "backup" };
+        static const char *const sections[] = { "gateway", "clock", "south", "north",  "backlog",
+                                                "horizon", "store", "ca",    "backup", "keys" };
         struct gateway *g = xcalloc(1, sizeof *g);
 
         g->devices.kind = VALUE_LIST;
@@ -215,6 +215,41 @@ static void evidence_that_nobody_fetches_is_a_notice(void **state) {
         expect_one(*state, NOTICE, "nobody fetches them");
 }
 
+static void keys_that_only_people_can_change_are_named_when_they_are_due(void **state) {
+        struct gateway *g = *state;
+
+        set_bool(section(g, "keys"), "is_sealing_due", true);
+        expect_one(g, NOTICE, "the sealing key is older");
+        set_bool(section(g, "keys"), "is_sealing_due", false);
+        set_bool(section(g, "keys"), "is_recovery_due", true);
+        expect_one(g, NOTICE, "the recovery key is older");
+}
+
+static void a_sealing_key_that_is_only_prepared_is_a_warning_with_what_puts_it_into_force(void **state) {
+        struct gateway *g = *state;
+
+        set_bool(section(g, "keys"), "is_sealing_prepared", true);
+        expect_one(g, WARNING, "the one before opens the store as well");
+        assert_non_null(strstr(g->findings.list[0].remedy, "systemctl restart"));
+}
+
+static void secrets_that_do_not_move_to_the_newest_data_key_are_a_warning(void **state) {
+        struct gateway *g = *state;
+
+        set_number(section(g, "keys"), "reseal_left", 7);
+        set_signed(section(g, "keys"), "reseal_for", 3600);
+        doctor_examine(&g->status, &g->devices, &g->findings);
+        assert_int_equal(g->findings.count, 0);
+        set_signed(section(g, "keys"), "reseal_for", 3 * 86400);
+        expect_one(g, WARNING, "7 secrets have waited 3d");
+}
+
+static void paused_rotations_are_a_notice(void **state) {
+        set_number(section(*state, "keys"), "pauses", 1);
+        set_text(section(*state, "keys"), "paused", "profile pumps");
+        expect_one(*state, NOTICE, "rotations are paused: profile pumps");
+}
+
 static void parked_records_are_a_warning(void **state) {
         set_number(section(*state, "north"), "parked", 2);
         expect_one(*state, WARNING, "2 records were refused upstream");
@@ -327,6 +362,10 @@ int main(void) {
                 TEST(an_uplink_that_is_down_is_a_warning_until_the_horizon_is_near),
                 TEST(a_short_horizon_is_no_matter_while_the_uplink_is_up),
                 TEST(evidence_that_nobody_fetches_is_a_notice),
+                TEST(keys_that_only_people_can_change_are_named_when_they_are_due),
+                TEST(a_sealing_key_that_is_only_prepared_is_a_warning_with_what_puts_it_into_force),
+                TEST(secrets_that_do_not_move_to_the_newest_data_key_are_a_warning),
+                TEST(paused_rotations_are_a_notice),
                 TEST(parked_records_are_a_warning),
                 TEST(each_state_that_stops_a_device_is_named),
                 TEST(what_is_wrong_with_a_device_that_works_is_named),

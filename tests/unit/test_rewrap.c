@@ -197,6 +197,27 @@ static void a_key_of_another_size_or_the_one_in_force_is_not_prepared(void **sta
         assert_int_equal(store_rewrap_is_open(place->store), 0);
 }
 
+static int known(struct place *place, const uint8_t key[32]) {
+        return store_rewrap_knows(place->store, KEY(key));
+}
+
+static void the_store_knows_the_key_in_force_and_the_one_prepared_also_after_a_start(void **state) {
+        struct place *place = *state;
+
+        make(place);
+        assert_int_equal(known(place, sealing_key), SEALING_KEY_IN_FORCE);
+        assert_int_equal(known(place, other_key), SEALING_KEY_UNKNOWN);
+        prepare(place, other_key);
+        assert_opens_with(place, sealing_key);
+        assert_int_equal(known(place, sealing_key), SEALING_KEY_IN_FORCE);
+        assert_int_equal(known(place, other_key), SEALING_KEY_PREPARED);
+        assert_int_equal(known(place, third_key), SEALING_KEY_UNKNOWN);
+        assert_opens_with(place, other_key);
+        assert_int_equal(known(place, other_key), SEALING_KEY_IN_FORCE);
+        assert_int_equal(known(place, sealing_key), SEALING_KEY_UNKNOWN);
+        assert_int_equal(store_rewrap_knows(place->store, BYTES(other_key, 31)), -EINVAL);
+}
+
 static void a_replacement_at_once_ends_one_that_was_prepared(void **state) {
         struct place *place = *state;
 
@@ -337,6 +358,7 @@ int main(void) {
                 IN_A_FOLDER(prepared_again_the_first_new_key_opens_nothing),
                 IN_A_FOLDER(what_an_earlier_start_has_prepared_is_not_finished_without_its_key),
                 IN_A_FOLDER(a_key_of_another_size_or_the_one_in_force_is_not_prepared),
+                IN_A_FOLDER(the_store_knows_the_key_in_force_and_the_one_prepared_also_after_a_start),
                 IN_A_FOLDER(a_replacement_at_once_ends_one_that_was_prepared),
                 IN_A_FOLDER(each_step_rolled_back_is_undone),
                 IN_A_FOLDER(a_turn_may_go_on_after_a_step_of_it_was_dropped),
