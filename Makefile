@@ -126,6 +126,10 @@ DEVICE_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/t
 $(DEVICE_TESTS): EXTRA_OBJECTS = $(DEVICE_OBJECTS)
 $(DEVICE_TESTS): $(DEVICE_OBJECTS)
 
+EXPLORER_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/explore/*.c))
+$(BUILD)/unit/test_device_explorer: EXTRA_OBJECTS += $(EXPLORER_OBJECTS)
+$(BUILD)/unit/test_device_explorer: $(EXPLORER_OBJECTS)
+
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)

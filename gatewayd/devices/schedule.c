@@ -192,9 +192,6 @@ static int carry_out(struct turn *turn, struct device *device, const struct prof
                 return become_overdue(turn, device, profile);
         case ROTATION_DEACTIVATE:
                 return step_deactivate(turn, credential, "its successor is confirmed and the grace is over");
-        case ROTATION_DROP:
-                r = step_destroy(turn, credential, "never proven");
-                break;
         case ROTATION_DESTROY:
                 r = step_destroy(turn, credential, "ended long ago");
                 break;

@@ -9,9 +9,6 @@
 
 #include "gatewayd/keys/rotation_due.h"
 
-/* A grant that nobody took up is dropped after this. A device that comes back later is refused with it
- * and goes back to the key it asked with. */
-#define UNPROVEN_KEEP_SEC (30 * INT64_C(86400))
 /* The row of an ended key stays this long, in powered-on time, for whoever asks what became of it. */
 #define ENDED_KEEP_SEC (90 * INT64_C(86400))
 /* When calendar age has passed a limit but may not end anything now: look again this much later. */
@@ -61,19 +58,10 @@ static bool may_end(const struct rotation_view *view, const struct credential *c
         return false;
 }
 
-static int64_t unproven_keep(const struct profile *profile) {
-        return rotation_least(UNPROVEN_KEEP_SEC, profile->max_age_sec);
-}
-
 static enum rotation_action credential_action(const struct rotation_view *view, const struct credential *credential,
                                               const struct credential *tip, const struct profile *profile,
                                               const struct moment *now, struct due_time *next) {
         switch (credential->state) {
-        case KEY_PRE_ACTIVE:
-                if (moment_age(now, &credential->issued) >= unproven_keep(profile))
-                        return ROTATION_DROP;
-                await_end(next, &credential->issued, unproven_keep(profile), now);
-                return ROTATION_NONE;
         case KEY_RETIRING:
         case KEY_COMPROMISED:
                 return may_end(view, credential, tip, profile, now, next) ? ROTATION_DEACTIVATE : ROTATION_NONE;
@@ -85,6 +73,9 @@ static enum rotation_action credential_action(const struct rotation_view *view, 
                 next->powered_sec =
                         rotation_least(next->powered_sec, rotation_add(credential->ended.powered_sec, ENDED_KEEP_SEC));
                 return ROTATION_NONE;
+        case KEY_PRE_ACTIVE:
+                /* Ends by the proof of a sibling, never by its age: its device may hold it for proven, where core died
+                 * before it could note the handshake, or the gateway was restored from a backup of that time. */
         case KEY_ACTIVE:
         case KEY_DESTROYED:
                 return ROTATION_NONE;

@@ -12,7 +12,6 @@ enum rotation_action {
         ROTATION_NONE,
         ROTATION_ANNOUNCE,   /* due now: set the due bit, notify */
         ROTATION_DEACTIVATE, /* the predecessor named in the step: grace over, successor confirmed */
-        ROTATION_DROP,       /* an unproven pre-active key that nobody took up for too long */
         ROTATION_WARN,       /* on_overdue comes nearer: `warning` of the step is to be told */
         ROTATION_OVERDUE,    /* the newest key is past max_age: on_overdue applies */
         ROTATION_DESTROY,    /* remove the row of an ended key after its retention */

@@ -13,7 +13,6 @@
 
 /* A tick comes every six hours; on top of a deadline that much may pass, and an hour of retry. */
 #define SLACK_SEC    (12 * INT64_C(3600))
-#define UNPROVEN_SEC (30 * FIXTURE_DAY)
 #define ENDED_SEC    (90 * FIXTURE_DAY)
 
 static const struct credential *find(const struct credential *list, size_t count, const char *identity) {
@@ -105,8 +104,6 @@ static void check_key(struct world *w, struct world_device *d, const struct cred
 
         switch (c->state) {
         case KEY_PRE_ACTIVE:
-                if (moment_powered_age(now, &c->issued) > UNPROVEN_SEC + SLACK_SEC)
-                        world_fail(w, d->model.id, "unproven key %s was never dropped", c->identity);
                 if (tip && tip->proven.powered_sec > c->issued.powered_sec)
                         world_fail(w, d->model.id, "key %s survived the proof of another", c->identity);
                 break;
