@@ -5,7 +5,7 @@
  *   1. Some key is always shared: the gateway takes one that is in the device's flash.
  *   2. A compromised key never begets a successor: once a compromise is declared, no key that the thief knows, and
  *      none that was granted over a compromised one without evidence, opens anything.
- *   3. At most one proven key is the newest, at most four are unproven.
+ *   3. At most one proven key is the newest; at most four are unproven, none of them older than it.
  *   4. A predecessor ends when its successor is confirmed and the grace is over, not before.
  *   5. Undisturbed from there on, the device settles.
  *
@@ -73,6 +73,17 @@ static bool is_fruit_of_compromise(const struct explorer *x, const struct life *
         return (life->is_declared && is_thiefs(life, c)) || (over && over->state == KEY_COMPROMISED && !can_attest);
 }
 
+static bool has_outlived_proof(const struct life *life, const struct credential *c) {
+        for (size_t i = 0; i < life->rows.count; i++) {
+                const struct credential *tip = &life->rows.list[i];
+
+                if (c->state == KEY_PRE_ACTIVE && tip->state == KEY_ACTIVE && is_operational_row(tip) &&
+                    c->generation < tip->generation)
+                        return true;
+        }
+        return false;
+}
+
 static const char *find_broken(const struct explorer *x, const struct life *life) {
         unsigned active = 0, unproven = 0;
 
@@ -81,6 +92,8 @@ static const char *find_broken(const struct explorer *x, const struct life *life
 
                 active += is_operational_row(c) && c->state == KEY_ACTIVE;
                 unproven += c->state == KEY_PRE_ACTIVE;
+                if (has_outlived_proof(life, c))
+                        return "3: an unproven key has outlived the proof of one beside it";
                 if (is_fruit_of_compromise(x, life, c))
                         return "2: a compromised key has begotten a successor";
         }
