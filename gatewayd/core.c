@@ -77,16 +77,17 @@ void core_fatal(struct core *core, enum event_kind kind, const char *reason) {
 
 static void tell_clock(struct core *core, const struct moment *now, int64_t held_before, unix_sec wall_read) {
         static const char *const names[] = { "unknown", "held", "synchronized" };
+        const bool is_behind = wall_read + CLOCK_JUMP_SEC < now->wall;
 
         if (now->quality != core->quality_told) {
                 core->quality_told = now->quality;
                 tell(core, EVENT_CLOCK_QUALITY, "%s", names[now->quality]);
-                if (wall_read + CLOCK_JUMP_SEC < now->wall)
-                        tell(core, EVENT_CLOCK_BEHIND,
-                             "the machine's clock is %lld days behind what the store has seen; the store's time goes "
-                             "on",
-                             (long long)((now->wall - wall_read) / 86400));
         }
+        if (is_behind && !core->is_behind_told)
+                tell(core, EVENT_CLOCK_BEHIND,
+                     "the machine's clock is %lld days behind what the store has seen; the store's time goes on",
+                     (long long)((now->wall - wall_read) / 86400));
+        core->is_behind_told = is_behind;
         if (core->clock.hold_until_powered != 0 && held_before == 0)
                 tell(core, EVENT_CLOCK_JUMPED,
                      "calendar time ran ahead of powered-on time; calendar ages end nothing for %d days",

@@ -79,6 +79,7 @@ struct core {
         struct store *store;
         struct clock clock;
         enum clock_quality quality_told;
+        bool is_behind_told;
         struct turn turn;
         bool is_turn_open;
         uint64_t attempt;   /* numbers turns, also those that fail to commit */

@@ -127,6 +127,115 @@ static void time_that_a_wrong_clock_lifted_is_not_called_synchronized(void **sta
         assert_false(now.wall_trusted);
 }
 
+/* ---- decades of anything ---- */
+
+static uint64_t draw(uint64_t *random, uint64_t below) {
+        uint64_t z = (*random += UINT64_C(0x9e3779b97f4a7c15));
+
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return (z ^ (z >> 31)) % below;
+}
+
+/* The machine: its calendar clock is `off` from true time, and CLOCK_BOOTTIME began at `booted`. */
+struct machine {
+        uint64_t random;
+        int64_t truth, off, booted, powered;
+        unsigned boots;
+        bool is_synchronized;
+        struct clock clock;
+};
+
+/* Where clocks land: counters that wrap, dead batteries, typing errors. */
+static const unix_sec landmarks[] = {
+        INT64_C(-1000000000000),
+        -1,
+        0,
+        INT64_C(315532800),
+        INT64_C(946684800),
+        START - YEAR,
+        INT64_C(2147483647),
+        2147483648,
+        4102444800,
+        INT64_C(4294967295),
+        4294967296,
+        INT64_C(1000000000000),
+};
+
+static void disturb(struct machine *m) {
+        switch (draw(&m->random, 40)) {
+        case 0: /* a boot after a while without power */
+                m->truth += (int64_t)draw(&m->random, (uint64_t)(90 * INT64_C(86400)));
+                m->booted = m->truth;
+                m->boots++;
+                m->is_synchronized = false;
+                if (draw(&m->random, 2))
+                        m->off = -m->truth; /* no battery */
+                break;
+        case 1:
+                m->off = landmarks[draw(&m->random, ELEMENTS(landmarks))] - m->truth;
+                m->is_synchronized = draw(&m->random, 8) == 0; /* a liar */
+                break;
+        case 2:
+                m->off += (int64_t)draw(&m->random, 7200) - 3600;
+                break;
+        case 3: /* the time servers are there */
+                m->off = 0;
+                m->is_synchronized = true;
+                break;
+        case 4:
+                m->is_synchronized = false;
+                break;
+        }
+}
+
+static struct moment look(struct machine *m) {
+        struct clock_reading r = reading(m->truth + m->off, m->truth - m->booted, m->is_synchronized, "");
+
+        snprintf(r.boot_id, sizeof r.boot_id, "boot %u", m->boots);
+        return clock_advance(&m->clock, &r);
+}
+
+static void over_decades_of_steps_boots_and_liars_the_promises_of_the_clock_hold(void **state) {
+        (void)state;
+        for (uint64_t seed = 1; seed <= 40; seed++) {
+                struct machine m = { .random = seed, .truth = START, .booted = START - 100 };
+                struct moment before = look(&m);
+                int64_t jumped_at = -CLOCK_HOLD_SEC;
+
+                m.powered = before.powered_sec;
+                for (int i = 0; i < 4000; i++) {
+                        unsigned boots = m.boots;
+                        int64_t passed = (int64_t)draw(&m.random, 3 * 86400);
+                        unix_sec floor;
+                        struct moment now;
+
+                        disturb(&m);
+                        m.truth += passed;
+                        m.powered += boots == m.boots ? passed : m.truth - m.booted;
+                        floor = before.wall + (boots == m.boots ? passed : m.truth - m.booted);
+                        now = look(&m);
+
+                        /* Powered-on time is that alone, whatever the calendar does. */
+                        assert_int_equal(now.powered_sec, m.powered);
+                        /* Calendar time: never back, never behind what is read, and no further than either says. */
+                        assert_true(now.wall >= before.wall);
+                        assert_int_equal(now.wall, floor > m.truth + m.off ? floor : m.truth + m.off);
+                        /* After a leap nothing ends by the calendar for a week of power. */
+                        if (now.wall - floor > CLOCK_JUMP_SEC)
+                                jumped_at = now.powered_sec;
+                        if (now.powered_sec < jumped_at + CLOCK_HOLD_SEC)
+                                assert_false(now.wall_trusted);
+                        /* Nor ever where nobody vouches for it. */
+                        if (now.wall_trusted)
+                                assert_int_not_equal(now.quality, CLOCK_UNKNOWN);
+                        if (now.quality == CLOCK_SYNCHRONIZED)
+                                assert_true(m.is_synchronized && now.wall <= m.truth + m.off + CLOCK_JUMP_SEC);
+                        before = now;
+                }
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(time_never_runs_backwards),
@@ -136,6 +245,7 @@ int main(void) {
                 cmocka_unit_test(a_jump_forward_is_held_and_ends_nothing_by_calendar_age),
                 cmocka_unit_test(the_first_reading_of_all_is_no_jump),
                 cmocka_unit_test(time_that_a_wrong_clock_lifted_is_not_called_synchronized),
+                cmocka_unit_test(over_decades_of_steps_boots_and_liars_the_promises_of_the_clock_hold),
                 cmocka_unit_test(an_age_from_a_time_of_unknown_quality_counts_powered_on_time_alone),
         };
 
