@@ -33,12 +33,13 @@ struct output_queue {
 
 /* When the schedule is looked at, and how many devices it may call (core_tick.c). */
 struct core_pace {
-        uint64_t due_usec;      /* when the next tick is set for */
-        uint64_t filled_usec;   /* when offers were last given, by the monotonic clock ... */
-        int64_t filled_powered; /* ... and by powered-on seconds */
-        double offers;          /* at most what one second gives */
-        unsigned left;          /* of them in the open turn; turn.offers points here */
-        uint64_t shares_usec;   /* when sessions were last looked at */
+        uint64_t due_usec;     /* when the next tick is set for */
+        uint64_t began_usec;   /* when offers were first given, by the monotonic clock ... */
+        int64_t began_powered; /* ... and by powered-on seconds */
+        double elapsed_sec;    /* since then, when they were last given */
+        double offers;         /* at most what one second gives */
+        unsigned left;         /* of them in the open turn; turn.offers points here */
+        uint64_t shares_usec;  /* when sessions were last looked at */
 };
 
 /* A link to another role and its place in the loop; NULL while that role is away. */

@@ -34,17 +34,24 @@
 
 /* ---- pace ---- */
 
-/* By whichever clock says that more time has passed: a test moves one of them. */
+/* By whichever clock says that more time has passed since the first look: a test moves one of them. Since the first,
+ * not since the last: one counts whole seconds, and the greater of many small differences would be more than either. */
 void core_tick_offer(struct core *core) {
         struct core_pace *pace = &core->pace;
-        double most = core->config->offers_per_second, seconds, powered;
+        double most = core->config->offers_per_second, elapsed, powered;
         uint64_t now = core_monotonic_usec();
 
-        seconds = (double)(now - pace->filled_usec) / (double)SEC_USEC;
-        powered = (double)(core->turn.now.powered_sec - pace->filled_powered);
-        pace->filled_usec = now;
-        pace->filled_powered = core->turn.now.powered_sec;
-        pace->offers += most * (seconds > powered ? seconds : powered);
+        if (pace->began_usec == 0) {
+                pace->began_usec = now;
+                pace->began_powered = core->turn.now.powered_sec;
+                pace->offers = most;
+        }
+        elapsed = (double)(now - pace->began_usec) / (double)SEC_USEC;
+        powered = (double)(core->turn.now.powered_sec - pace->began_powered);
+        if (powered > elapsed)
+                elapsed = powered;
+        pace->offers += most * (elapsed - pace->elapsed_sec);
+        pace->elapsed_sec = elapsed;
         if (pace->offers > most)
                 pace->offers = most;
         pace->left = (unsigned)pace->offers;
@@ -226,7 +233,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 int core_tick_start(struct core *core) {
         int r;
 
-        core->pace.filled_usec = core->pace.shares_usec = core_monotonic_usec();
+        core->pace.shares_usec = core_monotonic_usec();
         core->pace.due_usec = core_monotonic_usec() + TICK_USEC;
         r = sd_event_add_time(core->process.event, &core->tick, CLOCK_MONOTONIC, core->pace.due_usec, TICK_USEC / 10,
                               on_tick, core);

@@ -82,6 +82,20 @@ class Orders(unittest.TestCase):
             self.assertIn(g.ctl("rotate", "plain", "--device")[0], (0, 3))
 
 
+class Pace(unittest.TestCase):
+    def test_of_many_that_fall_due_at_once_no_more_are_called_a_second_than_the_configuration_says(self):
+        with Gateway(PROFILES, top="offers_per_second = 8;", testclock=True) as g, fleet(g, 80, sleep=True) as sim:
+            sim.settle()
+            elapsed = int.from_bytes(open(g.clock_path, "rb").read(8), "little", signed=True)
+            g.set_clock(both=elapsed + 31 * DAY)
+            begun = g.ctl("--json", "status")[1]["clock"]["powered"]
+            wait_for(lambda: len(g.events("rotation-due")) >= 80, "the call of all")
+            took = g.ctl("--json", "status")[1]["clock"]["powered"] - begun
+            # The first second's worth was there already; the daemon's clock counts in whole seconds.
+            self.assertGreaterEqual(took, 80 // 8 - 2)
+            self.assertEqual(len({e["device"] for e in g.events("rotation-due")}), 80)
+
+
 class Calendars(unittest.TestCase):
     def advance_to(self, sim, g, weekday, hour):
         """To that hour of the next such day (0: Monday), in steps of an hour around it and days else."""
