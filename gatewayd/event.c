@@ -91,6 +91,7 @@ static const struct {
 #define SENTENCE_STORE_RESTORED      "The store was restored from a backup[: {reason}]."
 #define SENTENCE_CERTIFICATE_ADOPTED "Device {device} came with a certificate issued after the backup[: {reason}]."
 #define SENTENCE_HORIZON_NEAR        "The offline horizon is near[: {reason}]."
+#define SENTENCE_SECRET_DAMAGED      "A sealed secret cannot be opened[, key {kid}][: {reason}]."
         EVENT_LIST(EVENT_ENTRY)
 #undef EVENT_ENTRY
 };

@@ -79,7 +79,8 @@
         X(BACKUP_OLD,               "backup-old",             "5d0c7b2a9b6f4a51a0d7f3a2c1e40044", 4) \
         X(STORE_RESTORED,           "store-restored",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40045", 4) \
         X(CERTIFICATE_ADOPTED,      "certificate-adopted",    "5d0c7b2a9b6f4a51a0d7f3a2c1e40046", 4) \
-        X(HORIZON_NEAR,             "offline-horizon-near",   "5d0c7b2a9b6f4a51a0d7f3a2c1e40047", 4)
+        X(HORIZON_NEAR,             "offline-horizon-near",   "5d0c7b2a9b6f4a51a0d7f3a2c1e40047", 4) \
+        X(SECRET_DAMAGED,           "secret-damaged",         "5d0c7b2a9b6f4a51a0d7f3a2c1e40048", 3)
 /* clang-format on */
 
 #define EVENT_ENUM(constant, name, id, priority) EVENT_##constant,

@@ -217,8 +217,18 @@ static int store_resealed(struct store *store, const struct credential *c, struc
         return query_run(&q);
 }
 
+/* Damaged rows stay where they are, first of what is left: the next look begins behind them. */
+static int pass_over(int64_t *passed, const char *name, struct reseal_damage *damage) {
+        ++*passed;
+        if (damage) {
+                damage->count++;
+                snprintf(damage->name, sizeof damage->name, "%.64s", name);
+        }
+        return 1;
+}
+
 /* One secret that is sealed under another key than the current one. 1: done; 0: there is none. */
-static int reseal_one_credential(struct store *store) {
+static int reseal_one_credential(struct store *store, struct reseal_damage *damage) {
         _cleanup_(buffer_free) struct buffer plain = { 0 };
         struct credential credential;
         int r;
@@ -226,28 +236,33 @@ static int reseal_one_credential(struct store *store) {
         {
                 _cleanup_(query_end) struct query q =
                         query_new(store, "SELECT " FIXED_COLUMNS ", sealed FROM credential"
-                                         " WHERE data_key <> 0 AND data_key < ? LIMIT 1");
+                                         " WHERE data_key <> 0 AND data_key < ?"
+                                         " ORDER BY data_key, number LIMIT 1 OFFSET ?");
                 query_put_int(&q, seal_current_key(&store->seal));
+                query_put_int(&q, store->damaged.credentials);
                 r = query_step(&q);
                 if (r > 0)
                         r = open_row(store, &q, &credential, &plain);
                 else if (r == 0)
                         return 0;
         }
+        if (r == -EBADMSG)
+                return pass_over(&store->damaged.credentials, credential.identity, damage);
         if (r == 0)
                 r = store_resealed(store, &credential, buffer_bytes(&plain));
         return r < 0 ? r : 1;
 }
 
-static int reseal_one_own_secret(struct store *store) {
+static int reseal_one_own_secret(struct store *store, struct reseal_damage *damage) {
         _cleanup_(buffer_free) struct buffer plain = { 0 };
         char name[256];
         int r;
 
         {
-                _cleanup_(query_end) struct query q =
-                        query_new(store, "SELECT name FROM own_secret WHERE data_key < ? LIMIT 1");
+                _cleanup_(query_end) struct query q = query_new(store, "SELECT name FROM own_secret WHERE data_key < ?"
+                                                                       " ORDER BY data_key, name LIMIT 1 OFFSET ?");
                 query_put_int(&q, seal_current_key(&store->seal));
+                query_put_int(&q, store->damaged.own);
                 r = query_step(&q);
                 if (r <= 0)
                         return r;
@@ -256,6 +271,8 @@ static int reseal_one_own_secret(struct store *store) {
                         return q.error;
         }
         r = store_own_secret_get(store, name, &plain);
+        if (r == -EBADMSG)
+                return pass_over(&store->damaged.own, name, damage);
         if (r == 0)
                 r = store_own_secret_put(store, name, buffer_bytes(&plain));
         return r < 0 ? r : 1;
@@ -272,13 +289,19 @@ int64_t store_reseal_left(struct store *store) {
         return r < 0 ? r : query_get_int(&q);
 }
 
-int store_reseal_some(struct store *store, size_t limit) {
+int64_t store_reseal_damaged(const struct store *store) {
+        return store->damaged.own + store->damaged.credentials;
+}
+
+int store_reseal_some(struct store *store, size_t limit, struct reseal_damage *ret_damage) {
         int r = 1;
 
+        if (ret_damage)
+                *ret_damage = (struct reseal_damage){ 0 };
         for (; r > 0 && limit > 0; limit--) {
-                r = reseal_one_own_secret(store);
+                r = reseal_one_own_secret(store, ret_damage);
                 if (r == 0)
-                        r = reseal_one_credential(store);
+                        r = reseal_one_credential(store, ret_damage);
         }
         return r == 0 ? seal_drop_unused(store) : r;
 }

@@ -71,7 +71,7 @@ int seal_open(struct store *store, const struct seal_context *context, struct by
 
 /* Which data key seals now. */
 uint32_t seal_current_key(const struct seal *seal);
-/* Forgets all data keys but that one: nothing is sealed under them any more. */
+/* Forgets the data keys but that one under which nothing is sealed any more. */
 int seal_drop_unused(struct store *store);
 
 typedef int (*data_key_visitor)(struct store *store, uint32_t id, const uint8_t key[KEY_BYTES]);
@@ -140,6 +140,9 @@ struct store {
         bool is_backup;              /* it is one that has not become a store of its own yet */
         struct store_backup *backup; /* being made of it */
         struct seal seal;
+        struct {
+                int64_t own, credentials; /* damaged rows passed over, since the newest data key was made */
+        } damaged;
         struct barrier *barrier; /* NULL in memory */
         int event_fd;            /* in memory only; else the barrier's */
         struct cached_statement statements[STATEMENTS_MAX];

@@ -243,6 +243,7 @@ int store_data_key_rotate(struct store *store, const struct moment *now) {
         if (r < 0)
                 return r;
         store->seal.is_dirty = true;
+        store->damaged.own = store->damaged.credentials = 0;
         keys->count++;
         r = wrapping_cover(store, key->id, key->key);
         return r < 0 ? r : recovery_cover(store, key->id, key->key);
@@ -352,20 +353,30 @@ int seal_open(struct store *store, const struct seal_context *context, struct by
         return 0;
 }
 
+#define SQL_DROP_UNUSED                                                                                                \
+        "DELETE FROM data_key WHERE id = ?1"                                                                           \
+        " AND NOT EXISTS (SELECT 1 FROM credential WHERE data_key = ?1 AND data_key <> 0)"                             \
+        " AND NOT EXISTS (SELECT 1 FROM own_secret WHERE data_key = ?1)"
+
 int seal_drop_unused(struct store *store) {
         struct seal_keys *keys = store->seal.keys;
 
-        while (keys->count > 1) {
-                _cleanup_(query_end) struct query q = query_new(store, "DELETE FROM data_key WHERE id = ?");
+        for (size_t i = 0; i + 1 < keys->count;) {
+                _cleanup_(query_end) struct query q = query_new(store, SQL_DROP_UNUSED);
                 int r;
 
                 store->seal.is_dirty = true;
-                query_put_int(&q, keys->data[0].id);
+                query_put_int(&q, keys->data[i].id);
                 r = query_run(&q);
                 if (r < 0)
                         return r;
-                memmove(&keys->data[0], &keys->data[1], (keys->count - 1) * sizeof keys->data[0]);
-                OPENSSL_cleanse(&keys->data[--keys->count], sizeof keys->data[0]);
+                if (r == 0) { /* a damaged secret is under it */
+                        i++;
+                        continue;
+                }
+                keys->count--;
+                memmove(&keys->data[i], &keys->data[i + 1], (keys->count - i) * sizeof keys->data[0]);
+                OPENSSL_cleanse(&keys->data[keys->count], sizeof keys->data[0]);
         }
         return 0;
 }

@@ -94,11 +94,18 @@ int store_rewrap_knows(struct store *store, struct bytes key_encryption_key);
 /* 1: prepared and not finished; 0. */
 int store_rewrap_is_open(struct store *store);
 /* Makes a new data key for what is sealed from now on; store_reseal_some() moves up to `limit` old
- * secrets to it. 1: there may be more; 0: all are moved, and the old keys are gone. Cost: what it moves. */
+ * secrets to it. 1: there may be more; 0: all are moved, and the old keys are gone. Cost: what it moves. A secret that
+ * its seal does not fit is passed over, once for each new data key and each start; it keeps the key it is under. */
+struct reseal_damage {
+        size_t count;  /* passed over by this call */
+        char name[65]; /* of the last of them: a credential's identity, or what the store keeps of its own */
+};
 int store_data_key_rotate(struct store *store, const struct moment *now);
-int store_reseal_some(struct store *store, size_t limit);
+int store_reseal_some(struct store *store, size_t limit, struct reseal_damage *ret_damage); /* may be NULL */
 /* How many secrets are not under the newest data key; cost: one indexed count. */
 int64_t store_reseal_left(struct store *store);
+/* How many of these were passed over. */
+int64_t store_reseal_damaged(const struct store *store);
 /* When the data key that seals now was made (unset: with the store, by an older gatewayd), its id, and how often it
  * has sealed. */
 struct data_key_facts {

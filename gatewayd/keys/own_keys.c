@@ -213,20 +213,35 @@ static int look_at_receipt(struct turn *turn, struct due_time *next) {
                                   (unsigned long long)sequence);
 }
 
+static int reseal(struct turn *turn) {
+        struct reseal_damage damage;
+        int r = store_reseal_some(turn->store, RESEAL_AT_ONCE, &damage);
+
+        if (r < 0 || damage.count == 0)
+                return r < 0 ? r : 0;
+        return turn_event(turn, EVENT_SECRET_DAMAGED, NULL, damage.name,
+                          "%zu of the last %d do not fit their seal; they stay under the data key of before",
+                          damage.count, RESEAL_AT_ONCE);
+}
+
 /* A key at a time: while secrets are still on their way to the last one, the next one waits. */
 static int look_at_data(struct turn *turn, struct due_time *next) {
         const struct due_time soon = { INT64_MAX, turn->now.powered_sec + 1 };
         struct data_key_facts facts;
         struct own_key_step step;
         struct own_key row;
+        int64_t left, damaged;
         int r = store_data_key_facts(turn->store, &facts);
 
         if (r < 0)
                 return r;
-        if (facts.count > 1) {
+        left = store_reseal_left(turn->store);
+        if (left < 0)
+                return (int)left;
+        damaged = store_reseal_damaged(turn->store);
+        if (left > damaged || (facts.count > 1 && damaged == 0)) {
                 await(next, &soon);
-                r = store_reseal_some(turn->store, RESEAL_AT_ONCE);
-                return r < 0 ? r : 0;
+                return reseal(turn);
         }
         r = own_key_get(turn->store, OWN_KEY_DATA, &row);
         if (r < 0)

@@ -136,7 +136,7 @@ static void look_at_backup(const struct value *status, struct findings *findings
 
 static void look_at_keys(const struct value *status, struct findings *findings) {
         const struct value *keys = value_member(status, "keys");
-        uint64_t left = value_number(keys, "reseal_left");
+        uint64_t left = value_number(keys, "reseal_left"), damaged = value_number(keys, "reseal_damaged");
         char span[SAY_MAX], figure[SAY_MAX];
 
         if (value_bool(keys, "is_sealing_prepared"))
@@ -150,7 +150,10 @@ static void look_at_keys(const struct value *status, struct findings *findings) 
         if (value_bool(keys, "is_recovery_due"))
                 find(findings, NOTICE, "gatewayctl sealing recovery; keep what it shows away from the gateway",
                      "the recovery key is older than it should get");
-        if (left > 0 && value_signed(keys, "reseal_for", 0) > RESEAL_LONG_SEC)
+        if (damaged > 0)
+                find(findings, CRITICAL, "journalctl -u gatewayd names them (secret-damaged); look at the disk",
+                     "%s secrets in the store do not fit their seal", count_say(damaged, figure));
+        if (left > damaged && value_signed(keys, "reseal_for", 0) > RESEAL_LONG_SEC)
                 find(findings, WARNING, "journalctl -u gatewayd says what holds it up",
                      "%s secrets have waited %s to move to the newest data key", count_say(left, figure),
                      span_say(value_signed(keys, "reseal_for", 0), span));

@@ -79,15 +79,18 @@ static void put_row(struct answer *answer, const struct turn *turn, const struct
 }
 
 static int put_data(struct answer *answer, struct turn *turn) {
-        int64_t left = store_reseal_left(turn->store);
+        int64_t left = store_reseal_left(turn->store), damaged = store_reseal_damaged(turn->store);
         struct own_key key;
         char next[80];
         int r = own_key_get(turn->store, OWN_KEY_DATA, &key);
 
         if (r < 0 || left < 0)
                 return r < 0 ? r : (int)left;
-        snprintf(next, sizeof next, "%lld secrets still move to it", (long long)left);
-        put_row(answer, turn, &key, left > 0 ? "resealing" : "active", left > 0 ? next : "gatewayd makes another");
+        if (left > damaged)
+                snprintf(next, sizeof next, "%lld secrets still move to it", (long long)(left - damaged));
+        else
+                snprintf(next, sizeof next, "gatewayd makes another");
+        put_row(answer, turn, &key, left > damaged ? "resealing" : "active", next);
         return 0;
 }
 
@@ -307,6 +310,7 @@ int show_keys(struct method_call *call) {
         answer_bool(answer, "is_recovery_due", is_due(turn, OWN_KEY_RECOVERY));
         answer_bool(answer, "is_sealing_prepared", is_open);
         answer_number(answer, "reseal_left", (uint64_t)left);
+        answer_number(answer, "reseal_damaged", (uint64_t)store_reseal_damaged(turn->store));
         if (left > 0 && own_key_get(turn->store, OWN_KEY_DATA, &data) >= 0)
                 answer_signed(answer, "reseal_for", moment_powered_age(&turn->now, &data.made));
         answer_number(answer, "pauses", pauses.count);

@@ -98,7 +98,7 @@ static void finish_resealing(struct world *w, struct store *store) {
         int r;
 
         do {
-                r = store_reseal_some(store, 100);
+                r = store_reseal_some(store, 100, NULL);
                 if (r >= 0 && store_commit(store, NULL) < 0)
                         r = -EIO;
         } while (r > 0);

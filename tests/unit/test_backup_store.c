@@ -206,7 +206,7 @@ static void keys_that_change_while_it_is_made_change_nothing_for_it(void **state
         assert_int_equal(store_backup_step(backup, 5, NULL, NULL), 1);
         assert_int_equal(store_data_key_rotate(bed->place.store, &MOMENT_NONE), 0);
         commit(bed->place.store);
-        while (store_reseal_some(bed->place.store, 10) > 0)
+        while (store_reseal_some(bed->place.store, 10, NULL) > 0)
                 commit(bed->place.store);
         commit(bed->place.store);
         assert_int_equal(store_backup_step(backup, 5, NULL, NULL), 1);

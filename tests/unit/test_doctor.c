@@ -244,6 +244,16 @@ static void secrets_that_do_not_move_to_the_newest_data_key_are_a_warning(void *
         expect_one(g, WARNING, "7 secrets have waited 3d");
 }
 
+static void damaged_secrets_are_critical_and_wait_for_nothing(void **state) {
+        struct gateway *g = *state;
+
+        set_number(section(g, "keys"), "reseal_left", 2);
+        set_number(section(g, "keys"), "reseal_damaged", 2);
+        set_signed(section(g, "keys"), "reseal_for", 3 * 86400);
+        expect_one(g, CRITICAL, "2 secrets in the store do not fit their seal");
+        assert_non_null(strstr(g->findings.list[0].remedy, "secret-damaged"));
+}
+
 static void paused_rotations_are_a_notice(void **state) {
         set_number(section(*state, "keys"), "pauses", 1);
         set_text(section(*state, "keys"), "paused", "profile pumps");
@@ -365,6 +375,7 @@ int main(void) {
                 TEST(keys_that_only_people_can_change_are_named_when_they_are_due),
                 TEST(a_sealing_key_that_is_only_prepared_is_a_warning_with_what_puts_it_into_force),
                 TEST(secrets_that_do_not_move_to_the_newest_data_key_are_a_warning),
+                TEST(damaged_secrets_are_critical_and_wait_for_nothing),
                 TEST(paused_rotations_are_a_notice),
                 TEST(parked_records_are_a_warning),
                 TEST(each_state_that_stops_a_device_is_named),

@@ -219,7 +219,7 @@ static void what_is_known_about_the_data_key_follows_its_use(void **state) {
         assert_int_equal(facts.count, 2);
         assert_same_moment(&facts.made, &later);
         assert_int_equal(store_reseal_left(*state), 1);
-        assert_int_equal(store_reseal_some(*state, 5), 0);
+        assert_int_equal(store_reseal_some(*state, 5, NULL), 0);
         assert_int_equal(store_reseal_left(*state), 0);
         assert_int_equal(store_data_key_facts(*state, &facts), 0);
         assert_int_equal(facts.count, 1);

@@ -153,13 +153,44 @@ static void data_keys_made_while_prepared_open_with_either(void **state) {
         assert_opens_with(place, sealing_key);
         assert_int_equal(store_data_key_rotate(place->store, &MOMENT_NONE), 0);
         add_credential(place->store, "d", "four", 4, "secret four");
-        while (store_reseal_some(place->store, 1) > 0)
+        while (store_reseal_some(place->store, 1, NULL) > 0)
                 commit(place->store);
         commit(place->store);
         assert_opens_with(place, other_key);
         assert_all_secrets(place);
         assert_secret(place, "three", "secret three");
         assert_secret(place, "four", "secret four");
+}
+
+static void a_damaged_secret_is_passed_over_and_told_and_all_others_move(void **state) {
+        struct place *place = *state;
+        struct reseal_damage damage;
+        struct secret found;
+
+        make(place);
+        place->store = store_close(place->store);
+        tamper(place, "UPDATE credential SET sealed = zeroblob(length(sealed)) WHERE identity = 'one'");
+        store_here(place, NULL, 0);
+        add_credential(place->store, "d", "three", 3, "secret three");
+        for (int round = 0; round < 3; round++) { /* each new data key looks at it once more */
+                assert_int_equal(store_data_key_rotate(place->store, &MOMENT_NONE), 0);
+                assert_int_equal(store_reseal_damaged(place->store), 0);
+                assert_int_equal(store_reseal_some(place->store, 1, &damage), 1);
+                assert_int_equal(damage.count, 1);
+                assert_string_equal(damage.name, "one");
+                assert_int_equal(store_reseal_some(place->store, 10, &damage), 0);
+                assert_int_equal(damage.count, 0);
+                assert_int_equal(store_reseal_left(place->store), 1);
+                assert_int_equal(store_reseal_damaged(place->store), 1);
+                commit(place->store);
+        }
+        assert_opens_with(place, sealing_key);
+        assert_secret(place, "two", "secret two");
+        assert_secret(place, "three", "secret three");
+        assert_int_equal(credential_secret(place->store, "one", &found), -EBADMSG);
+        place->store = store_close(place->store);
+        /* The key that it is under and the newest: those between have gone. */
+        tamper(place, "SELECT CASE count(*) WHEN 2 THEN 1 ELSE abs(-9223372036854775808) END FROM data_key");
 }
 
 static void prepared_again_the_first_new_key_opens_nothing(void **state) {
@@ -355,6 +386,7 @@ int main(void) {
                 IN_A_FOLDER(finished_the_new_key_is_the_only_one),
                 IN_A_FOLDER(cancelled_the_old_key_is_the_only_one),
                 IN_A_FOLDER(data_keys_made_while_prepared_open_with_either),
+                IN_A_FOLDER(a_damaged_secret_is_passed_over_and_told_and_all_others_move),
                 IN_A_FOLDER(prepared_again_the_first_new_key_opens_nothing),
                 IN_A_FOLDER(what_an_earlier_start_has_prepared_is_not_finished_without_its_key),
                 IN_A_FOLDER(a_key_of_another_size_or_the_one_in_force_is_not_prepared),

@@ -267,14 +267,14 @@ static void secrets_move_to_a_new_data_key_in_the_background_and_the_old_one_goe
                 add_credential(store, "d", kid, (uint32_t)i, PLAIN);
         }
         assert_int_equal(store_own_secret_put(store, "receipt", TEXT(PLAIN)), 0);
-        assert_int_equal(store_reseal_some(store, 100), 0); /* nothing to do yet */
+        assert_int_equal(store_reseal_some(store, 100, NULL), 0); /* nothing to do yet */
         assert_int_equal(store_data_key_rotate(store, &now), 0);
-        assert_int_equal(store_reseal_some(store, 4), 1);
+        assert_int_equal(store_reseal_some(store, 4, NULL), 1);
         assert_int_equal(store_reseal_left(store), 7);
-        assert_int_equal(store_reseal_some(store, 4), 1);
+        assert_int_equal(store_reseal_some(store, 4, NULL), 1);
         assert_int_equal(store_reseal_left(store), 3);
         commit(store);
-        assert_int_equal(store_reseal_some(store, 4), 0);
+        assert_int_equal(store_reseal_some(store, 4, NULL), 0);
         commit(store);
         for (int i = 0; i < 10; i++) {
                 snprintf(kid, sizeof kid, "kid-%d", i);
@@ -313,7 +313,7 @@ static void data_keys_without_end_are_refused_until_old_ones_are_resealed(void *
                 made++;
         assert_int_equal(r, -E2BIG);
         assert_int_equal(made, 32);
-        assert_int_equal(store_reseal_some(store, 10), 0);
+        assert_int_equal(store_reseal_some(store, 10, NULL), 0);
         assert_int_equal(store_data_key_rotate(store, &MOMENT_NONE), 0);
         store_close(store);
 }

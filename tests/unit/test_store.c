@@ -238,7 +238,7 @@ static void use_credentials(struct store *store) {
         store_own_secret_put(store, "n", TEXT("v"));
         store_own_secret_get(store, "n", &own);
         store_data_key_rotate(store, &now);
-        store_reseal_some(store, 9);
+        store_reseal_some(store, 9, NULL);
         store_rewrap(store, BYTES(other_key, 32));
         credential_wipe(store, "kid");
         credential_remove(store, "kid");

@@ -499,7 +499,7 @@ static void a_new_data_key_has_nothing_to_do_for_certificates(void **state) {
 
         add_ldevid(*state, &c);
         assert_int_equal(store_data_key_rotate(*state, &now), 0);
-        assert_int_equal(store_reseal_some(*state, 9), 0);
+        assert_int_equal(store_reseal_some(*state, 9, NULL), 0);
 }
 
 /* ---- a device is removed ---- */

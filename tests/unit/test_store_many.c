@@ -206,7 +206,7 @@ static void what_each_start_and_tick_asks_walks_nothing(void **state) {
         assert_int_equal(store_data_key_facts(place->store, &facts), 0);
         assert_int_equal(store_rewrap_is_open(place->store), 0);
         assert_int_equal(store_data_key_rotate(place->store, &MOMENT_NONE), 0);
-        assert_int_equal(store_reseal_some(place->store, 10), 1);
+        assert_int_equal(store_reseal_some(place->store, 10, NULL), 1);
         assert_true(watched.steps_most < STEPS_MOST);
         store_rollback(place->store);
         place->store = store_close(place->store);

@@ -507,7 +507,7 @@ static int turn_keys(struct store *store, struct keys *keys) {
                 r = store_data_key_facts(store, &facts);
                 return r < 0 || facts.count > 6 ? r : store_data_key_rotate(store, &MOMENT_NONE);
         default:
-                r = store_reseal_some(store, 3);
+                r = store_reseal_some(store, 3, NULL);
                 return r < 0 ? r : 0;
         }
 }
