@@ -350,7 +350,8 @@ static int load_keys(struct core *core, struct secret *key, struct secret *recov
 
         if (r < 0 && r != -ENOENT)
                 return r;
-        return sealing_key_load(path, r == 0, key, &core->is_sealing_key_file, problem);
+        core->is_recovery_key_brought = r == 0;
+        return sealing_key_load(path, r >= 0, key, &core->is_sealing_key_file, problem);
 }
 
 /* On a disk that takes nothing now core starts all the same, degraded: known keys open sessions and read. */
@@ -437,7 +438,7 @@ static void tell_passing(struct core *core, int error, const struct problem *pro
 /* Everything up to READY. 0, or the exit status. */
 static int set_up(struct core *core) {
         _cleanup_(secret_wipe) struct secret key = { 0 }, recovery = { 0 };
-        bool has_recovery, is_replaced;
+        bool is_replaced;
         struct problem problem = { 0 };
         int r;
 
@@ -454,7 +455,6 @@ static int set_up(struct core *core) {
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
         is_replaced = r == 1;
-        has_recovery = recovery.size > 0;
         if (core_control_attach(core, &problem) < 0)
                 return refuse(core, EVENT_CONFIG_REFUSED, &problem);
         if (key_providers_load(&core->config->ca, &problem) < 0)
@@ -470,7 +470,7 @@ static int set_up(struct core *core) {
         }
         if (r < 0)
                 return refuse(core, EVENT_STORE_REFUSED, &problem);
-        if (has_recovery)
+        if (core->is_recovery_key_brought)
                 journal_line(4,
                              "core: the store is open and the sealing key opens it from now on; take the recovery key "
                              "off this gateway (the file recovery.key or the credential " RECOVERY_CREDENTIAL ")");

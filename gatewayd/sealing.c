@@ -208,7 +208,7 @@ int recovery_key_load(const char *store_path, struct secret *ret, struct problem
         if (r == 0)
                 r = look_for_key(&restore_place, path, ret, &is_file, problem);
         if (r != -ENOENT)
-                return r;
+                return r < 0 ? r : 1;
         r = find_path(&recovery_place, store_path, path, problem);
         return r < 0 ? r : look_for_key(&recovery_place, path, ret, &is_file, problem);
 }

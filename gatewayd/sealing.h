@@ -30,5 +30,5 @@ void sealing_key_discard(const char *store_path);
 /* The private half of the offline recovery key, where the operator has brought it: the systemd credential
  * gatewayd.recovery-key or the file `recovery.key` (0600) beside the store, in the shapes of the sealing key; before
  * both, the file `restore.key` that gatewayctl restore or recover has left there for this start.
- * Returns 0, -ENOENT (neither is there), or the errors of sealing_key_load(). */
+ * Returns 0, 1 where it is that file, -ENOENT (none is there), or the errors of sealing_key_load(). */
 int recovery_key_load(const char *store_path, struct secret *ret, struct problem *problem);

@@ -32,6 +32,12 @@ struct method {
         int (*run)(struct method_call *call);
 };
 
+/* interface.c. NULL: there is no such method. */
+const struct method *method_find(const char *name);
+extern const sd_bus_vtable control_vtable[];
+/* control.c: what the vtable calls for each of them; `userdata` is the connection. */
+int control_on_method(sd_bus_message *request, void *userdata, sd_bus_error *error);
+
 int method_import_devices(struct method_call *call);
 int method_add_device(struct method_call *call);
 int method_remove_device(struct method_call *call);

@@ -128,6 +128,7 @@ class Replacement(Case):
         since = new.mark()
         new.start()
         new.wait_event("store-restored", since)
+        self.assertNotIn("take the recovery key", new.output())  # restore.key goes by itself
         status = new.ctl("--json", "status")[1]
         self.assertNotEqual(status["gateway"]["incarnation"], incarnation)
         missing = {d["id"]: d for d in new.ctl("--json", "missing")[1]}

@@ -185,7 +185,7 @@ static struct store *start(const struct scene *scene, int *ret) {
 
         assert_true(r >= 0);
         r = recovery_key_load(scene->path, &recovery, &problem);
-        assert_true(r == 0 || r == -ENOENT);
+        assert_true(r >= 0 || r == -ENOENT);
         store = open_with(scene->path, BYTES(old_key, 32), secret_bytes(&recovery), ret);
         secret_wipe(&recovery);
         return store;
@@ -454,7 +454,7 @@ static void the_recovery_key_opens_a_store_whose_sealing_key_is_lost(void **stat
         assert_int_equal(place_recover(scene->path, recovery, &copy, &problem), 0);
         assert_int_equal(copy.devices, 1);
         assert_false(copy.is_backup);
-        assert_int_equal(recovery_key_load(scene->path, &brought, &problem), 0);
+        assert_int_equal(recovery_key_load(scene->path, &brought, &problem), 1);
         assert_memory_equal(brought.data, recovery, 32);
         store = open_with(scene->path, BYTES(fresh, 32), secret_bytes(&brought), &r);
         assert_non_null(store);
