@@ -116,7 +116,7 @@ struct core {
         char reschedule_after[DEVICE_ID_MAX + 1]; /* where the pass after a reload stands */
         bool is_rescheduling;
         bool is_sandbox_weak, is_sealing_key_file;
-        bool is_recovery_key_brought; /* by a person, who should take it away again */
+        bool is_recovery_key_brought;  /* by a person, who should take it away again */
         struct due_time own_keys_next; /* when the gateway's own keys are to be looked at */
         int64_t own_keys_retry;        /* not before, in powered seconds: something went wrong */
         int64_t clock_recorded;        /* powered seconds when the clock was last put into the store */

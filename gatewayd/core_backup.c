@@ -67,7 +67,7 @@ static void explain(int error, char *to, size_t to_size) {
                 snprintf(to, to_size, "there is no room for the copy beside the store");
                 break;
         default:
-                snprintf(to, to_size, "%s", strerror(-error));
+                snprintf(to, to_size, "the copy beside the store cannot be made: %s", strerror(-error));
         }
 }
 

@@ -213,6 +213,44 @@ class TakesNothing(OnDisk):
         g.stop()
 
 
+class Backups(OnDisk):
+    def setUp(self):
+        super().setUp()
+        self.provisioned("pump")
+        self.assertEqual(self.g.ctl("sealing", "recovery")[0], 0)
+        self.target = os.path.join(self.g.folder, "kept", "backup.age")
+        os.mkdir(os.path.dirname(self.target))
+
+    def nothing_is_left(self):
+        self.assertEqual(os.listdir(os.path.dirname(self.target)), [])
+        wait_for(lambda: not [f for f in os.listdir(self.disk.path) if "backup" in f], "the copy to be removed")
+
+    def test_one_that_meets_a_disk_in_trouble_leaves_nothing_and_the_next_one_is_whole(self):
+        for name, (begin, end) in TROUBLES.items():
+            with self.subTest(name):
+                begin(self.disk)
+                code, text = self.g.ctl("backup", self.target, check=False)
+                self.assertEqual(code, 1, text)
+                self.assertIn("the copy beside the store", text)
+                self.nothing_is_left()
+                end(self.disk)
+                wait_for(lambda: self.g.ctl("backup", self.target, check=False)[0] == 0, "a backup")
+                self.assertGreater(os.path.getsize(self.target), 4096)
+                os.unlink(self.target)
+                self.audit_is_whole()
+
+    def test_a_full_medium_is_named_and_gatewayd_goes_on(self):
+        medium = diskfs.Disk()
+        self.addCleanup(medium.close)
+        medium.fail("write", errno.ENOSPC)
+        code, text = self.g.ctl("backup", os.path.join(medium.path, "backup.age"), check=False)
+        self.assertEqual(code, 1, text)
+        self.assertIn(os.strerror(errno.ENOSPC), text)
+        self.assertEqual(os.listdir(medium.path), [])
+        self.nothing_is_left()
+        self.assertEqual(self.g.ctl("backup", self.target)[0], 0)
+
+
 class Slow(OnDisk):
     """A sync takes half a second."""
 

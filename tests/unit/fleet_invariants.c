@@ -12,8 +12,8 @@
 #include "gatewayd/devices/lifecycle.h"
 
 /* A tick comes every six hours; on top of a deadline that much may pass, and an hour of retry. */
-#define SLACK_SEC    (12 * INT64_C(3600))
-#define ENDED_SEC    (90 * FIXTURE_DAY)
+#define SLACK_SEC (12 * INT64_C(3600))
+#define ENDED_SEC (90 * FIXTURE_DAY)
 
 static const struct credential *find(const struct credential *list, size_t count, const char *identity) {
         for (size_t i = 0; i < count; i++)
