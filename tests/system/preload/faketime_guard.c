@@ -23,17 +23,15 @@ int timerfd_settime(int fd, int flags, const struct itimerspec *new_value, struc
 }
 
 sem_t *sem_open(const char *name, int flags, ...) {
-        sem_t *semaphore = malloc(sizeof *semaphore);
+        static sem_t semaphore; /* it opens one */
 
         (void)name;
         (void)flags;
-        if (!semaphore || sem_init(semaphore, 0, 1) < 0)
-                return SEM_FAILED;
-        return semaphore;
+        return sem_init(&semaphore, 0, 1) < 0 ? SEM_FAILED : &semaphore;
 }
 
 int sem_close(sem_t *semaphore) {
-        free(semaphore);
+        (void)semaphore;
         return 0;
 }
 
