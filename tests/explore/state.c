@@ -167,7 +167,8 @@ static void put_device(struct form *form, const struct life *life) {
         put(form, hours((int64_t)(flash->failing_sec + failing_ms / 1000)));
         put(form, life->world.is_connecting << 1 | device_is_online(device));
         put(form, device->choice << 16 | device->task << 8 | (life->request_size > 0));
-        put(form, device->prefers_old << 2 | device->tries_second << 1 | device->is_locked_out);
+        put(form,
+            device->tried_dropped << 3 | device->prefers_old << 2 | device->tries_second << 1 | device->is_locked_out);
         put(form, device->refused_keys << 8 | device->pending_silences);
         put(form, device->has_me ? (int64_t)device->me.due : UNSET);
         put(form, (device->evidence_size > 0) << 1 | device->grant_needs_evidence);

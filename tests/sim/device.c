@@ -350,6 +350,8 @@ static void take_error(struct device *device, uint8_t task, const struct device_
                 device_evidence_denied(device, reply, now);
         else
                 device_postpone(device, task, reply, now);
+        if (task == TASK_GRANT && reply->code == DEVICE_CODE(4, 3))
+                (void)device_try_dropped_grant(device, now);
 }
 
 static void take_result(struct device *device, enum device_coap_result result, uint64_t now) {

@@ -206,6 +206,7 @@ struct device {
         uint8_t pending_silences; /* attempts with the new key that met silence, in a row */
         bool prefers_old;         /* the new key was refused: the old one is next */
         bool tries_second;        /* the newest key failed for 24 h: the second slot is next */
+        bool tried_dropped;       /* a first grant that never opened a session was tried once more */
         uint8_t refused_keys;     /* bit per enum device_key_choice, cleared by a success */
         bool is_locked_out;
 

@@ -41,7 +41,7 @@ uint8_t device_choose_key(const struct device *device) {
         if (device->memory.has_pending && !device->prefers_old)
                 return DEVICE_KEY_PENDING;
         if (!device->memory.has_newest)
-                return DEVICE_KEY_FACTORY;
+                return device->tries_second ? DEVICE_KEY_PENDING : DEVICE_KEY_FACTORY;
         return device->tries_second && has_second(&device->memory) ? DEVICE_KEY_SECOND : DEVICE_KEY_NEWEST;
 }
 
@@ -138,7 +138,7 @@ void device_handshake_failed(struct device *device, bool is_refused, uint64_t no
         else
                 device_anchors_failed(device, now);
 
-        if (device->choice == DEVICE_KEY_PENDING) {
+        if (device->choice == DEVICE_KEY_PENDING && device->memory.has_pending) {
                 if (!is_refused && ++device->pending_silences < DEVICE_PENDING_TRIES) {
                         device_back_off(device, now);
                         return;
@@ -158,6 +158,18 @@ void device_handshake_failed(struct device *device, bool is_refused, uint64_t no
                 device->connect_at = now;
         else
                 device_back_off(device, now);
+}
+
+bool device_try_dropped_grant(struct device *device, uint64_t now) {
+        const struct device_memory *memory = &device->memory;
+
+        if (memory->has_newest || memory->has_pending || memory->slot[0].identity_size == 0 || device->tried_dropped)
+                return false;
+        device->tried_dropped = true;
+        device_leave(device);
+        device->tries_second = true;
+        device->connect_at = now;
+        return true;
 }
 
 /* The first session with a new key proves it: it is the newest from now on. */
@@ -230,6 +242,7 @@ bool device_keep_grant(struct device *device, const struct device_key *key) {
         }
         device->is_failing = false;
         device->tries_second = false;
+        device->tried_dropped = false;
         device->prefers_old = false;
         device->pending_silences = 0;
         return true;

@@ -32,6 +32,9 @@ const struct device_key *device_key_of(const struct device *device, uint8_t choi
 void device_connect(struct device *device, uint64_t now);
 /* Sets the time of the next attempt, ever later while the gateway is away. */
 void device_back_off(struct device *device, uint64_t now);
+/* The factory key opens a session and no grant. A first grant that met only silence may have been completed on the
+ * gateway's side, which then holds it for the newest: tries it once more. False: there is none, or it was tried. */
+bool device_try_dropped_grant(struct device *device, uint64_t now);
 void device_handshake_failed(struct device *device, bool is_refused, uint64_t now);
 /* A handshake with the key chosen succeeded: keeps what follows from it. */
 void device_key_works(struct device *device, uint64_t now);

@@ -330,6 +330,52 @@ static void a_sleeping_device_ends_its_session_and_makes_a_new_one_in_time(void 
         assert_int_equal(world->wake, world->now + WORLD_DAY);
 }
 
+/* With its factory key, as soon as it is due; the gateway says no. */
+static void asks_in_vain(struct world *world) {
+        struct device_message request;
+
+        world_overhear(world);
+        while (world_is_silent(world)) {
+                if (!world->is_connecting)
+                        world_await_connect(world, WORLD_DAY);
+                assert_true(world_shows(world, "sensor-1"));
+                world_accept(world);
+        }
+        request = world_expect(world, DEVICE_POST, "cred");
+        world_answer(world, &request, WORLD_REPLY(.code = DEVICE_CODE(4, 3), .format = 257, .body = "\xa0", .size = 1));
+        if (!world->is_connecting)
+                world_await_connect(world, WORLD_DAY);
+}
+
+/* The gateway took the new key for proven while the device heard nothing, and has ended the factory key since. */
+static void a_first_grant_that_met_silence_is_tried_once_more_when_the_factory_key_brings_no_other(void **state) {
+        struct world *world = *state;
+        struct device_message request;
+
+        world->config.observes = false;
+        world_power_up(world);
+        world_await_connect(world, 10000);
+        world_accept(world);
+        request = world_expect(world, DEVICE_POST, "cred");
+        world_grant(world, &request, "kid-1");
+        for (unsigned i = 1; i < DEVICE_PENDING_TRIES; i++) {
+                world_lose(world);
+                world_await_connect(world, WORLD_DAY);
+                assert_true(world_shows(world, "kid-1"));
+        }
+        world_lose(world);
+        asks_in_vain(world);
+        assert_true(world_shows(world, "kid-1"));
+        world_refuse(world);
+        asks_in_vain(world);
+        assert_true(world_shows(world, "sensor-1")); /* once is enough ... */
+        world_power_up(world);
+        asks_in_vain(world);
+        assert_true(world_shows(world, "kid-1")); /* ... until it is switched on anew */
+        world_accept(world);
+        assert_true(device_is_operational(&world->device));
+}
+
 static void one_wrong_max_age_does_not_silence_it_for_years(void **state) {
         struct world *world = *state;
         struct device_message request = world_provision(world, "kid-1");
@@ -577,6 +623,7 @@ int main(void) {
                 TEST(the_factory_key_is_used_again_only_after_a_local_act),
                 TEST(a_polling_device_comes_back_when_max_age_is_over),
                 TEST(a_sleeping_device_ends_its_session_and_makes_a_new_one_in_time),
+                TEST(a_first_grant_that_met_silence_is_tried_once_more_when_the_factory_key_brings_no_other),
                 TEST(one_wrong_max_age_does_not_silence_it_for_years),
                 TEST(too_often_and_not_now_are_honoured),
                 TEST(a_rotation_that_stays_due_is_not_repeated_without_a_pause),
